@@ -1,0 +1,6 @@
+"""The command line."""
+
+
+def main() -> None:
+    """Run the `tenure` command."""
+    raise SystemExit("not built yet")

@@ -1,0 +1,205 @@
+"""The columns of each kind of log record; `docs/formats.md` is the prose form of this file.
+
+Columns are only ever appended. Readers fill a column that an old segment lacks with its default.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from enum import IntEnum, IntFlag
+
+import msgspec
+import numpy as np
+
+
+class Kind(IntEnum):
+    """What one frame holds."""
+
+    PREDICTION = 1
+    SHADOW = 2
+    OUTCOME = 3
+    DECISION = 4
+    PAYLOAD = 5
+    HEARTBEAT = 6
+
+
+class Flag(IntFlag):
+    """Bits of a prediction row."""
+
+    AUDITED = 1  # a person will check this automated decision
+    BLIND = 2  # the reviewer must not see the model's answer
+    PAYLOAD = 4  # the input bytes were kept
+    DEGRADED = 8  # the controller was not alive
+    LOTTERY = 16  # drawn before routing to be labelled whatever the model says
+    EMPTY = 32  # the answer was empty (None, "" or no text)
+    OVER_BUDGET = 64  # later than the endpoint's latency budget
+
+
+class Status(IntEnum):
+    """How computing a prediction ended."""
+
+    OK = 0
+    NOT_RUN = 1  # human_only or shadow: no model on the reply path
+    FAILED = 2  # the stage failed this item
+    REFUSED = 3  # admission, schema or overload
+    EXPIRED = 4  # the deadline passed before the model ran
+
+
+class By(IntEnum):
+    """Who decided."""
+
+    NOBODY = 0
+    MODEL = 1
+    PERSON = 2
+    FALLBACK = 3
+
+
+Columns = tuple[tuple[str, str], ...]
+"""(name, numpy dtype string), little endian."""
+
+PREDICTION: Columns = (
+    ("seq", "<u8"),
+    ("t_ns", "<i8"),  # wall clock, UTC
+    ("deadline_ns", "<i8"),  # 0 = none
+    ("latency_us", "<u4"),  # arrival to the frame
+    ("queue_us", "<u4"),
+    ("version", "<u2"),  # index into the schema's `versions`; 65535 = no model
+    ("role", "u1"),  # 0 stable, 1 candidate
+    ("route", "u1"),
+    ("by", "u1"),
+    ("level", "u1"),
+    ("status", "u1"),
+    ("flags", "<u2"),
+    ("policy", "<u4"),
+    ("routing", "<u4"),  # version of the routing table
+    ("audit_prob", "<f4"),
+    ("share", "<f4"),  # chance that this request went to its version, known before the outcome
+    ("unit", "<u8"),  # keyed hash; 0 = none
+    ("key", "<u8"),  # keyed hash of the Idempotency-Key; 0 = none
+    ("confidence", "<f4"),  # NaN = none
+    ("number", "<f8"),  # the value where it is a number, else NaN
+    ("n_regions", "<u2"),
+)
+"""Fixed columns; then `stage_us:<stage>` (<f4) per stage and `x:<metric>` (<f4) per input metric.
+
+Variable part: msgpack of {value, regions, probabilities, reason, record, text, unit, at}; absent keys are None.
+"""
+
+SHADOW: Columns = (
+    ("run", "<u8"),  # run and seq of the prediction that it shadows
+    ("seq", "<u8"),
+    ("t_ns", "<i8"),
+    ("version", "<u2"),
+    ("status", "u1"),
+    ("latency_us", "<u4"),
+    ("confidence", "<f4"),
+    ("number", "<f8"),
+    ("n_regions", "<u2"),
+)
+"""Variable part: msgpack of {value, regions, probabilities, reason}."""
+
+OUTCOME: Columns = (
+    ("run", "<u8"),
+    ("seq", "<u8"),
+    ("t_ns", "<i8"),
+)
+"""A late truth or a user's reaction. Variable part: msgpack of {kind, value, source}."""
+
+DECISION: Columns = (
+    ("run", "<u8"),
+    ("seq", "<u8"),
+    ("t_ns", "<i8"),
+    ("by", "u1"),
+    ("policy", "<u4"),
+)
+"""The decision of a pending request. Variable part: msgpack of {value, regions, reader, item, reason}."""
+
+PAYLOAD: Columns = (
+    ("seq", "<u8"),  # seq of the prediction of the same run
+    ("t_ns", "<i8"),
+)
+"""Variable part: msgpack of {media_type, sha256, data}."""
+
+HEARTBEAT: Columns = (("t_ns", "<i8"),)
+
+FIXED: dict[Kind, Columns] = {
+    Kind.PREDICTION: PREDICTION,
+    Kind.SHADOW: SHADOW,
+    Kind.OUTCOME: OUTCOME,
+    Kind.DECISION: DECISION,
+    Kind.PAYLOAD: PAYLOAD,
+    Kind.HEARTBEAT: HEARTBEAT,
+}
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """What a frame's bytes mean. Written to `schemas/<id>.json` before the first frame that uses it.
+
+    `versions` is the dictionary for the `version` column. A worker that learns of a new version makes a new
+    schema.
+    """
+
+    kind: int
+    endpoint: str
+    columns: tuple[tuple[str, str], ...]
+    versions: tuple[str, ...] = ()
+    format: int = 1
+
+    @property
+    def sha(self) -> str:
+        """Hex SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    @property
+    def id(self) -> int:
+        """The u32 that frames carry: the first four bytes of the SHA-256."""
+        return int(self.sha[:8], 16)
+
+    def canonical(self) -> bytes:
+        """Return the exact bytes of the schema file."""
+        return json.dumps(msgspec.to_builtins(self), sort_keys=True, separators=(",", ":")).encode()
+
+    def row_bytes(self) -> int:
+        """Bytes that one row takes in the fixed part."""
+        return sum(np.dtype(d).itemsize for _, d in self.columns)
+
+
+def prediction_schema(
+    endpoint: str, *, stages: tuple[str, ...], metrics: tuple[str, ...], versions: tuple[str, ...]
+) -> Schema:
+    """Return the schema of an endpoint's predictions: fixed columns, stage times, input metrics."""
+    extra = tuple((f"stage_us:{s}", "<f4") for s in stages) + tuple((f"x:{m}", "<f4") for m in metrics)
+    return Schema(Kind.PREDICTION, endpoint, PREDICTION + extra, versions)
+
+
+def plain_schema(kind: Kind, endpoint: str, versions: tuple[str, ...] = ()) -> Schema:
+    """Return the schema of any other kind."""
+    return Schema(kind, endpoint, FIXED[kind], versions)
+
+
+def encode_id(run: int, seq: int, secret: bytes) -> str:
+    """Return the unguessable public id of a request: run (8 B), seq (6 B), keyed tag (4 B), base32.
+
+    The tag makes an id a capability: an id that this project did not issue is refused without a look-up.
+    """
+    raw = run.to_bytes(8, "big") + seq.to_bytes(6, "big")
+    tag = hashlib.blake2b(raw, key=secret, digest_size=4).digest()
+    return base64.b32encode(raw + tag).decode().lower().rstrip("=")
+
+
+def decode_id(text: str, secret: bytes) -> tuple[int, int] | None:
+    """Return (run, seq) of an id made by `encode_id` with the same secret, else None."""
+    try:
+        data = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
+    except (binascii.Error, ValueError):
+        return None
+    if len(data) != 18 or not text.isascii():
+        return None
+    raw, tag = data[:14], data[14:]
+    if not hmac.compare_digest(hashlib.blake2b(raw, key=secret, digest_size=4).digest(), tag):
+        return None
+    return int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:], "big")

@@ -1,0 +1,408 @@
+"""The tables of the control state; SQLite or PostgreSQL. The prediction log is not here.
+
+Times are UTC microseconds (`_us`), JSON is text, booleans are 0/1 integers, so that both databases agree.
+The controller is the only writer. One transaction per command: the change, its `audit` row, and the outbox row.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+# Autoincrement on SQLite needs INTEGER; PostgreSQL wants BIGINT.
+_SERIAL = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _table(name: str, *items: Column | Index | UniqueConstraint) -> Table:  # type: ignore[type-arg]
+    return Table(name, metadata, *items)
+
+
+def _id() -> Column:  # type: ignore[type-arg]
+    return Column("id", _SERIAL, primary_key=True, autoincrement=True)
+
+
+meta = _table("meta", Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+
+principals = _table(
+    "principals",
+    Column("name", String, primary_key=True),
+    Column("role", String, nullable=False),  # viewer | reviewer | operator | client
+    Column("token_sha256", String, nullable=False, unique=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("revoked_us", BigInteger),
+)
+
+versions = _table(
+    "versions",
+    Column("id", String, primary_key=True),  # name@sha8, unique in the project
+    Column("endpoint", String, nullable=False, index=True),
+    Column("name", String, nullable=False),
+    Column("sha", String, nullable=False),  # SHA-256 of the manifest; names the folder bundles/<sha>
+    Column("manifest", Text, nullable=False),
+    Column("provenance", Text, nullable=False),  # parent, snapshot, command, metrics
+    Column("state", String, nullable=False),  # registered | live | retired
+    Column("created_us", BigInteger, nullable=False),
+    Column("created_by", String, nullable=False),
+)
+
+events = _table(  # notes such as "new coating", drawn on every chart
+    "events",
+    _id(),
+    Column("endpoint", String),  # NULL = the whole project
+    Column("at_us", BigInteger, nullable=False, index=True),
+    Column("text", Text, nullable=False),
+    Column("author", String, nullable=False),
+)
+
+policies = _table(  # immutable; routing and decisions name them by id
+    "policies",
+    _id(),
+    Column("endpoint", String, nullable=False, index=True),
+    Column("body", Text, nullable=False),  # JSON of router.Policy
+    Column("created_us", BigInteger, nullable=False),
+    Column("cause", Text, nullable=False),
+)
+
+routing_tables = _table(  # append-only: answers "what was live at time T"
+    "routing_tables",
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("made_us", BigInteger, nullable=False, index=True),
+    Column("cause", Text, nullable=False),
+    Column("body", Text, nullable=False),  # JSON of router.Table
+)
+
+rollouts = _table(
+    "rollouts",
+    Column("id", String, primary_key=True),
+    Column("endpoint", String, nullable=False, index=True),
+    Column("candidate", String, nullable=False),
+    Column("stable", String),
+    Column("plan", Text, nullable=False),  # JSON of rollout.plan.Plan
+    Column("evidence_key", String, nullable=False),  # hash of (candidate, stable, gates)
+    Column("state", String, nullable=False),
+    # draft | running | paused | completed | rolled_back | cancelled
+    Column("step", Integer, nullable=False),
+    Column("step_started_us", BigInteger, nullable=False),
+    Column("salt", String, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("created_by", String, nullable=False),
+)
+
+rollout_moves = _table(  # every transition with the numbers that caused it
+    "rollout_moves",
+    _id(),
+    Column("rollout", String, nullable=False, index=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("from_state", String, nullable=False),
+    Column("to_state", String, nullable=False),
+    Column("from_step", Integer, nullable=False),
+    Column("to_step", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("numbers", Text, nullable=False),  # JSON
+    Column("author", String, nullable=False),
+)
+
+evidence = _table(  # integers only: every verdict is recomputed from these
+    "evidence",
+    Column("rollout", String, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("gate", String, primary_key=True),
+    Column("rho", String, primary_key=True),  # candidate's chance, printed with 6 digits
+    Column("x1", BigInteger, nullable=False),  # bad outcomes, candidate
+    Column("x0", BigInteger, nullable=False),  # bad outcomes, stable
+    Column("n1", BigInteger, nullable=False),  # counted requests or units, candidate
+    Column("n0", BigInteger, nullable=False),
+)
+
+verdicts = _table(  # the latest per rollout, step and gate
+    "verdicts",
+    Column("rollout", String, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("gate", String, primary_key=True),
+    Column("outcome", String, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("numbers", Text, nullable=False),  # JSON: log_e, max_log_e, needed, ...
+    Column("sentence", Text, nullable=False),
+)
+
+levels = _table(  # every move of the degree of automation; the newest row per endpoint is in force
+    "levels",
+    _id(),
+    Column("endpoint", String, nullable=False, index=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("from_level", String, nullable=False),
+    Column("to_level", String, nullable=False),
+    Column("author", String, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("numbers", Text, nullable=False),
+)
+
+lineages = _table(  # one error budget each: version, side, loss, bound, start of data
+    "lineages",
+    _id(),
+    Column("endpoint", String, nullable=False, index=True),
+    Column("version", String, nullable=False),
+    Column("side", String, nullable=False),  # output label, or *
+    Column("bound", Float, nullable=False),
+    Column("delta", Float, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("state", String, nullable=False),  # pilot | open | closed
+    Column("grid", Text, nullable=False),  # JSON list of thresholds, safest first; fixed before the first label
+    Column("counts", Text, nullable=False),  # JSON: n, k per threshold, running max log E
+    Column("labels", BigInteger, nullable=False),
+    Column("after_item", BigInteger, nullable=False),  # draw order: only items with a higher number count
+    Column("last_item", BigInteger, nullable=False),  # last counted item
+    Column("attempt", Integer, nullable=False),
+    Column("note", Text, nullable=False),  # one sentence: certified, or what is missing as a number
+)
+
+certificates = _table(
+    "certificates",
+    _id(),
+    Column("endpoint", String, nullable=False, index=True),
+    Column("version", String, nullable=False),
+    Column("side", String, nullable=False),
+    Column("lineage", BigInteger, nullable=False),
+    Column("state", String, nullable=False),  # valid | lapsed | revoked | superseded
+    Column("threshold", Float, nullable=False),
+    Column("bound", Float, nullable=False),
+    Column("delta", Float, nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("k", BigInteger, nullable=False),
+    Column("coverage", Float, nullable=False),  # share of this side's scores at or above the threshold
+    Column("reference", String, nullable=False),  # one blind reader | adjudicated
+    Column("issued_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+    Column("cause", Text, nullable=False),
+    Column("audit_n", BigInteger, nullable=False),  # audited items seen since, for revocation
+    Column("audit_k", BigInteger, nullable=False),
+    Column("revoke_log_e", Float, nullable=False),  # running maximum
+    Column("claim", Text, nullable=False),  # the claim in words
+)
+
+review_items = _table(
+    "review_items",
+    Column("id", String, primary_key=True),  # id of the request
+    Column("number", BigInteger, nullable=False, unique=True),  # draw order
+    Column("endpoint", String, nullable=False),
+    Column("kind", String, nullable=False),  # uncertain | audit | shadow
+    Column("state", String, nullable=False),
+    # open | judged (needs another) | conflict (needs adjudication) | resolved | expired
+    Column("blind", Integer, nullable=False),
+    Column("required", Integer, nullable=False),  # judgements wanted before adjudication
+    Column("pending", Integer, nullable=False),  # 1 = a client waits for the decision
+    Column("priority", Float, nullable=False),
+    Column("audit_prob", Float, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("policy", BigInteger, nullable=False),
+    Column("version", String),  # the version that answered (shown unless blind)
+    Column("media_type", String, nullable=False),
+    Column("record", Text),  # JSON of the input where it is a record or text
+    Column("created_us", BigInteger, nullable=False),
+    Column("deadline_us", BigInteger, nullable=False),  # 0 = none
+    Column("resolved_us", BigInteger),
+    Column("truth", Text),  # JSON value
+    Column("truth_regions", Text),  # JSON list of boxes
+    Column("source", String),  # single | agreed | adjudicated | outcome
+    Column("resolution", BigInteger),  # order of resolution: a cursor for readers
+    Index("ix_review_open", "endpoint", "state", "priority"),
+    Index("ix_review_resolution", "resolution"),
+)
+
+item_predictions = _table(  # what each version said about a review item
+    "item_predictions",
+    Column("item", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("role", String, nullable=False),  # primary | shadow
+    Column("value", Text, nullable=False),  # JSON
+    Column("confidence", Float),
+    Column("regions", Text, nullable=False),  # JSON list of boxes
+    Column("automated", Integer, nullable=False),  # 1 = this answer was the decision
+    Column("at_us", BigInteger, nullable=False),
+)
+
+leases = _table(
+    "leases",
+    Column("item", String, primary_key=True),
+    Column("reader", String, primary_key=True),
+    Column("token", String, nullable=False, unique=True),
+    Column("leased_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False, index=True),
+)
+
+judgements = _table(  # immutable; a correction is a new row that supersedes
+    "judgements",
+    _id(),
+    Column("item", String, nullable=False, index=True),
+    Column("reader", String, nullable=False),
+    Column("role", String, nullable=False),  # reader | adjudicator
+    Column("value", Text, nullable=False),  # JSON; null with `skip`
+    Column("regions", Text, nullable=False),
+    Column("skip", String),  # reason of a skip
+    Column("blind", Integer, nullable=False),
+    Column("late", Integer, nullable=False),  # after the deadline: training only
+    Column("seconds", Float, nullable=False),  # active seconds
+    Column("at_us", BigInteger, nullable=False),
+    Column("supersedes", BigInteger),
+    Column("key", String, nullable=False, unique=True),  # idempotency key of the submission
+)
+
+decisions = _table(  # index of the decision log, rebuildable from it
+    "decisions",
+    Column("id", String, primary_key=True),
+    Column("endpoint", String, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("by", String, nullable=False),
+    Column("at_us", BigInteger, nullable=False, index=True),
+)
+
+alarms = _table(
+    "alarms",
+    _id(),
+    Column("endpoint", String, nullable=False, index=True),
+    Column("rule", String, nullable=False),  # drift | threshold:<metric> | certificate
+    Column("kind", String, nullable=False),  # data_drift | software | output | certificate
+    Column("state", String, nullable=False),  # pending | firing | acknowledged | resolved
+    Column("metric", String, nullable=False),
+    Column("stage", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("shape", String, nullable=False),  # sudden | gradual | too early to tell
+    Column("message", Text, nullable=False),
+    Column("numbers", Text, nullable=False),  # JSON: effect first, then significance
+    Column("actions", Text, nullable=False),  # JSON list of what was done
+    Column("onset_us", BigInteger),
+    Column("pending_us", BigInteger, nullable=False),
+    Column("fired_us", BigInteger),
+    Column("acknowledged_us", BigInteger),
+    Column("acknowledged_by", String),
+    Column("resolved_us", BigInteger),
+)
+
+metrics = _table(  # trial | active | retired, with the reason
+    "metrics",
+    Column("endpoint", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("status", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+)
+
+panes = _table(  # counts on fixed edges, per metric and time pane
+    "panes",
+    Column("endpoint", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("stage", String, primary_key=True),  # input | output | software | <stage>
+    Column("metric", String, primary_key=True),
+    Column("pane_us", BigInteger, primary_key=True),  # start
+    Column("n", BigInteger, nullable=False),
+    Column("missing", BigInteger, nullable=False),
+    Column("total", Float, nullable=False),  # sum, for the mean
+    Column("low", Float),
+    Column("high", Float),
+    Column("counts", LargeBinary, nullable=False),  # <u4 array on the reference's edges; empty before it exists
+    Index("ix_panes_time", "endpoint", "pane_us"),
+)
+
+references = _table(
+    "references",
+    Column("endpoint", String, primary_key=True),
+    Column("stage", String, primary_key=True),
+    Column("metric", String, primary_key=True),
+    Column("learned_us", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),  # JSON: edges, counts, deff, upper bounds, tolerance, armed or why not
+)
+
+detectors = _table(  # state of each running test, so that a restart goes on where it was
+    "detectors",
+    Column("endpoint", String, primary_key=True),
+    Column("board", String, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+)
+
+positions = _table(  # how far each consumer has read each segment; in one transaction with what it wrote
+    "positions",
+    Column("consumer", String, primary_key=True),
+    Column("segment", String, primary_key=True),
+    Column("offset", BigInteger, nullable=False),
+)
+
+snapshots = _table(
+    "snapshots",
+    Column("id", String, primary_key=True),
+    Column("endpoint", String, nullable=False, index=True),
+    Column("sha", String, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("selection", Text, nullable=False),  # JSON: since, kinds, ...
+    Column("created_us", BigInteger, nullable=False),
+)
+
+retrain_runs = _table(
+    "retrain_runs",
+    Column("id", String, primary_key=True),
+    Column("endpoint", String, nullable=False, index=True),
+    Column("cause", Text, nullable=False),
+    Column("state", String, nullable=False),  # running | trained | failed | registered
+    Column("snapshot", String, nullable=False),
+    Column("version", String),
+    Column("metrics", Text, nullable=False),  # JSON, from the command and from the comparison
+    Column("log", Text, nullable=False),  # last lines of the command's output
+    Column("started_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+)
+
+log_files = _table(
+    "log_files",
+    Column("path", String, primary_key=True),  # relative to the data folder
+    Column("kind", Integer, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("run", String, nullable=False),  # decimal u64
+    Column("segment", String, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("sealed_us", BigInteger, nullable=False),
+)
+
+outbox = _table(  # notifications to send, at least once
+    "outbox",
+    _id(),
+    Column("target", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String, nullable=False),  # waiting | sent | failed
+    Column("tries", Integer, nullable=False),
+    Column("next_us", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),
+)
+
+audit = _table(  # hash chain: hash = SHA-256(previous hash + canonical JSON of the row)
+    "audit",
+    _id(),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("previous", String, nullable=False),
+    Column("hash", String, nullable=False),
+)

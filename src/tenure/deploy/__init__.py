@@ -1,0 +1,1 @@
+"""How a model answers, how far it is trusted, and how it is replaced."""

@@ -1,0 +1,1 @@
+"""Degrees of automation and the certificates behind them."""

@@ -1,0 +1,1 @@
+"""Replacing a version step by step, on evidence."""

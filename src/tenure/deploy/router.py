@@ -1,0 +1,115 @@
+"""Which version answers a request: the routing table is a value, assignment is a pure function of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from tenure.seeds import draw
+from tenure.types import Level
+
+Assign = Literal["request", "unit", "unit_epoch"]
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """How much is automated, in one immutable, numbered value.
+
+    Attributes:
+        id: number of this policy; every decision names it.
+        level: degree of automation.
+        thresholds: version -> output label (or `*` for any) -> least confidence at which the model decides
+            by itself. A version or label that is absent is never automated at `partial`.
+        audit: share of automated decisions that a person checks, in [0, 1].
+        blind: share of reviewed items whose reviewer does not see the model's answer, in [0, 1].
+        valid_until_ns: wall time at which the certificates behind it lapse; 0 = no end.
+        salt: salt of the audit, blind and lottery draws.
+    """
+
+    id: int
+    level: Level
+    thresholds: dict[str, dict[str, float]] = {}
+    audit: float = 0.1
+    blind: float = 1.0
+    valid_until_ns: int = 0
+    salt: str = "policy"
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """The routing of one endpoint.
+
+    Attributes:
+        stable: the version in force; None while only people decide.
+        candidate: the version that a rollout tries; None without one.
+        share: chance in [0, 1] that the candidate answers.
+        shadows: versions that answer after the reply and are never returned.
+        assign: what is drawn: each request, each unit once per salt, or each unit once per epoch.
+        salt: shares never shrink inside one salt except to 0.
+        epoch_s: seconds of an epoch, for `unit_epoch`.
+        warm: versions kept loaded so that a rollback is instant.
+        rollout: id of the running rollout.
+    """
+
+    stable: str | None
+    policy: Policy
+    candidate: str | None = None
+    share: float = 0.0
+    shadows: tuple[str, ...] = ()
+    assign: Assign = "request"
+    salt: str = "0"
+    epoch_s: float = 600.0
+    warm: tuple[str, ...] = ()
+    rollout: str | None = None
+
+    def versions(self) -> tuple[str, ...]:
+        """Every version that a worker must hold ready, each once."""
+        named = (self.stable, self.candidate, *self.shadows, *self.warm)
+        return tuple(dict.fromkeys(v for v in named if v is not None))
+
+
+class Table(msgspec.Struct, frozen=True):
+    """The routing table: swapped whole, never edited.
+
+    `lease_until_ns` is renewed by the controller; past it a worker follows `on_controller_lost`. 0 = no lease.
+    """
+
+    version: int
+    made_ns: int
+    endpoints: dict[str, Endpoint] = {}
+    lease_until_ns: int = 0
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """Who answers one request, with the chance of that known before the outcome."""
+
+    version: str | None
+    role: Literal["stable", "candidate"]
+    share: float
+
+
+def assign(route: Endpoint, *, request: str, unit: str | None, now_ns: int) -> Assignment:
+    """Say which version answers.
+
+    The draw is `seeds.draw(salt, key)`; the candidate answers iff it is below `share`. Without a unit key,
+    `unit` and `unit_epoch` fall back to the request itself.
+
+    Example:
+        >>> assign(Endpoint("a@1", Policy(1, Level.FULL)), request="r", unit=None, now_ns=0).version
+        'a@1'
+    """
+    if route.candidate is None or route.share <= 0.0:
+        return Assignment(route.stable, "stable", 1.0)
+    if route.share >= 1.0:
+        return Assignment(route.candidate, "candidate", 1.0)
+    if draw(route.salt, assignment_key(route, request=request, unit=unit, now_ns=now_ns)) < route.share:
+        return Assignment(route.candidate, "candidate", route.share)
+    return Assignment(route.stable, "stable", 1.0 - route.share)
+
+
+def assignment_key(route: Endpoint, *, request: str, unit: str | None, now_ns: int) -> str:
+    """Return what is hashed, so that the log can be checked against the hash."""
+    if route.assign == "request" or not unit:
+        return f"r:{request}"
+    if route.assign == "unit":
+        return f"u:{unit}"
+    return f"e:{unit}:{int(now_ns // int(route.epoch_s * 1e9))}"

@@ -1,0 +1,1 @@
+"""What answers: stages, bundles, the registry."""

@@ -1,0 +1,1 @@
+"""Watching inputs, outputs and software; drift and alarms."""
