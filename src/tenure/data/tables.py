@@ -212,7 +212,12 @@ review_items = _table(
     Column("audit_prob", Float, nullable=False),
     Column("unit", String, nullable=False),
     Column("policy", BigInteger, nullable=False),
+    Column("level", String, nullable=False),  # level in force when the request came
     Column("version", String),  # the version that answered (shown unless blind)
+    Column("rollout", String),  # the rollout that was running
+    Column("arm", String, nullable=False),  # stable | candidate
+    Column("share", Float, nullable=False),  # chance of that arm, known before the outcome
+    Column("lottery", Integer, nullable=False),  # 1 = drawn before routing to be labelled
     Column("media_type", String, nullable=False),
     Column("record", Text),  # JSON of the input where it is a record or text
     Column("created_us", BigInteger, nullable=False),
@@ -224,6 +229,7 @@ review_items = _table(
     Column("resolution", BigInteger),  # order of resolution: a cursor for readers
     Index("ix_review_open", "endpoint", "state", "priority"),
     Index("ix_review_resolution", "resolution"),
+    Index("ix_review_rollout", "rollout"),
 )
 
 item_predictions = _table(  # what each version said about a review item
@@ -264,13 +270,18 @@ judgements = _table(  # immutable; a correction is a new row that supersedes
     Column("key", String, nullable=False, unique=True),  # idempotency key of the submission
 )
 
-decisions = _table(  # index of the decision log, rebuildable from it
+decisions = _table(  # decisions of pending requests; index of the decision log
     "decisions",
     Column("id", String, primary_key=True),
     Column("endpoint", String, nullable=False),
-    Column("value", Text, nullable=False),
-    Column("by", String, nullable=False),
+    Column("value", Text, nullable=False),  # JSON
+    Column("regions", Text, nullable=False),  # JSON list of boxes
+    Column("by", String, nullable=False),  # person | fallback
+    Column("reader", String, nullable=False),
+    Column("policy", BigInteger, nullable=False),
     Column("at_us", BigInteger, nullable=False, index=True),
+    Column("deadline_us", BigInteger, nullable=False),
+    Column("logged", Integer, nullable=False, index=True),  # 1 = its frame is in the log
 )
 
 alarms = _table(
