@@ -194,6 +194,7 @@ certificates = _table(
     Column("audit_n", BigInteger, nullable=False),  # audited items seen since, for revocation
     Column("audit_k", BigInteger, nullable=False),
     Column("revoke_log_e", Float, nullable=False),  # running maximum
+    Column("last_item", BigInteger, nullable=False),  # last audited item counted for revocation
     Column("claim", Text, nullable=False),  # the claim in words
 )
 
@@ -228,6 +229,7 @@ review_items = _table(
     Column("source", String),  # single | agreed | adjudicated | outcome
     Column("resolution", BigInteger),  # order of resolution: a cursor for readers
     Index("ix_review_open", "endpoint", "state", "priority"),
+    Index("ix_review_number", "endpoint", "number"),
     Index("ix_review_resolution", "resolution"),
     Index("ix_review_rollout", "rollout"),
 )

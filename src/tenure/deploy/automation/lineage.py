@@ -1,0 +1,173 @@
+"""One error budget: the evidence for a version's answers of one label, from the grid to the certificate.
+
+Pure: counts and labels in, counts out. A lineage spends its delta once, however often it is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from tenure.deploy.automation.items import Label
+from tenure.stats import certificate, interval
+
+MAX_MISSING = 0.05
+"""Nothing is issued when a larger share of the labels is missing."""
+
+MIN_SIDE = 50
+"""Scores of the side itself before its grid is fixed: one per threshold."""
+
+
+class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The column `lineages.counts`.
+
+    Attributes:
+        renewal: the lineage renews one threshold from audits.
+        pilot: unlabelled scores of this side, until the grid is fixed.
+        seen: pilot items of any answer.
+        n: labels at or above each threshold.
+        k: those that were wrong or missing.
+        log_e: largest log e-value so far, per threshold.
+        missing: labels that never came.
+        single: labels that rest on one reader.
+        single_wrong: disagreements that rest on one reader.
+    """
+
+    renewal: bool = False
+    pilot: tuple[float, ...] = ()
+    seen: int = 0
+    n: tuple[int, ...] = ()
+    k: tuple[int, ...] = ()
+    log_e: tuple[float, ...] = ()
+    missing: int = 0
+    single: int = 0
+    single_wrong: int = 0
+
+    @property
+    def labels(self) -> int:
+        """All labels counted; the last threshold is the boldest."""
+        return self.n[-1] if self.n else 0
+
+    @property
+    def missing_share(self) -> float:
+        return self.missing / self.labels if self.labels else 0.0
+
+    @property
+    def reference(self) -> str:
+        """What the claim is measured against."""
+        return "one blind reader" if self.single else "adjudicated"
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """How many more labels would certify at the present error rate, and what share that would automate."""
+
+    labels: int
+    share: float
+
+
+def start(grid: Sequence[float], *, renewal: bool = False) -> Counts:
+    """Return empty counts on a fixed grid."""
+    zero = (0,) * len(grid)
+    return Counts(renewal=renewal, n=zero, k=zero, log_e=(0.0,) * len(grid))
+
+
+def pilot(counts: Counts, scores: Sequence[float], seen: int) -> Counts:
+    """Return the counts with more unlabelled scores of this side."""
+    return msgspec.structs.replace(counts, pilot=(*counts.pilot, *scores), seen=counts.seen + seen)
+
+
+def grid_of(counts: Counts, *, bound: float, delta: float, wanted: int, planned: int) -> list[float] | None:
+    """Return the grid once there are enough unlabelled scores, else None."""
+    if counts.seen < wanted or len(counts.pilot) < MIN_SIDE:
+        return None
+    own = max(1, round(planned * len(counts.pilot) / counts.seen))
+    return certificate.make_grid(counts.pilot, bound=bound, delta=delta, planned=own)
+
+
+def advance(counts: Counts, grid: Sequence[float], bound: float, labels: Sequence[Label]) -> Counts:
+    """Return the counts after more labels, in order; a missing one counts as an error."""
+    if not labels:
+        return counts
+    above = np.array([x.score for x in labels])[:, None] >= np.asarray(grid)[None, :]
+    bad = np.array([x.wrong is not False for x in labels])[:, None]
+    n = np.asarray(counts.n) + above.cumsum(axis=0)
+    k = np.asarray(counts.k) + (above & bad).cumsum(axis=0)
+    log_e = certificate.certify_log_es(n.astype(float), k.astype(float), bound)
+    best = np.maximum(np.asarray(counts.log_e), log_e.max(axis=0))
+    return msgspec.structs.replace(
+        counts,
+        n=tuple(int(v) for v in n[-1]),
+        k=tuple(int(v) for v in k[-1]),
+        log_e=tuple(float(v) for v in best),
+        missing=counts.missing + sum(x.wrong is None for x in labels),
+        single=counts.single + sum(x.single and x.wrong is not None for x in labels),
+        single_wrong=counts.single_wrong + sum(x.single and x.wrong is True for x in labels),
+    )
+
+
+def valid(counts: Counts, delta: float) -> list[int]:
+    """Return the certified thresholds' indices; empty when too many labels are missing."""
+    if not counts.n or counts.missing_share > MAX_MISSING:
+        return []
+    return certificate.valid_set(np.exp(-np.asarray(counts.log_e)), delta, starts_of(counts))
+
+
+def forecast(counts: Counts, *, bound: float, delta: float) -> Forecast | None:
+    """Return the cheapest way to a certificate at the present error rates, or None when there is none."""
+    size, starts, best = len(counts.n), starts_of(counts), None
+    for j in sorted({int(v) for v in np.linspace(0, size - 1, starts)}):
+        n, k = counts.n[j], counts.k[j]
+        share = n / counts.labels if n else (j + 1) / size
+        need = certificate.labels_needed(bound, delta, k / n if n else 0.0, starts=starts)
+        if need is None:
+            continue
+        more = Forecast(max(1, math.ceil((need - n) / share)), share)
+        if best is None or more.labels < best.labels:
+            best = more
+    return best
+
+
+def starts_of(counts: Counts) -> int:
+    """Return the number of starts: one for a renewal's single threshold."""
+    return 1 if counts.renewal else certificate.STARTS
+
+
+def note(counts: Counts, *, bound: float, delta: float, side: str, wanted: int) -> str:
+    """Say in one sentence what is missing for a certificate."""
+    what = "answers" if side == "*" else f"answers {side!r}"
+    if not counts.n:
+        more = max(wanted - counts.seen, MIN_SIDE - len(counts.pilot))
+        return f"needs {more} more unlabelled scores of {what} to fix its thresholds"
+    if counts.missing_share > MAX_MISSING:
+        return (
+            f"{counts.missing_share:.1%} of the labels are missing or were not blind; "
+            f"above {MAX_MISSING:.0%} nothing is certified"
+        )
+    coming = forecast(counts, bound=bound, delta=delta)
+    if coming is None:
+        rate = counts.k[0] / counts.n[0] if counts.n[0] else 0.0
+        return (
+            f"{rate:.1%} of even the surest {what} are wrong ({counts.k[0]} of {counts.n[0]}); "
+            f"at that rate no number of labels shows less than {bound:.1%}"
+        )
+    return f"needs {coming.labels} more labels of {what} at the present error rate"
+
+
+def curve(counts: Counts, grid: Sequence[float], delta: float) -> list[dict[str, float | int | bool]]:
+    """Return the risk-coverage curve: per threshold the share automated, counts and a 95 % upper bound."""
+    certified = set(valid(counts, delta))
+    return [
+        {
+            "threshold": grid[j],
+            "share": counts.n[j] / counts.labels if counts.labels else 0.0,
+            "n": counts.n[j],
+            "k": counts.k[j],
+            "upper": interval.upper(counts.k[j], counts.n[j], 0.95),
+            "log_e": counts.log_e[j],
+            "valid": j in certified,
+        }
+        for j in range(len(counts.n))
+    ]
