@@ -226,6 +226,7 @@ class Monitor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     reference: int = 30  # panes of the reference
     false_alarms: float = 30 * 86400.0
     tolerance: float = 0.02
+    notice: float = 3600.0  # seconds within which a shift of 10 % of the rows must be noticed
     thresholds: tuple[Threshold, ...] = ()
     alarms: tuple[AlarmSpec, ...] = ()
     webhook: str | None = None

@@ -1,0 +1,63 @@
+"""What an alarm says: what moved, where, by how much, how, since when, and what cannot be known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tenure.monitor import metrics
+from tenure.monitor.detector import Effect, Watch
+from tenure.stats.shape import Shape
+
+CANNOT_KNOW = (
+    "Whether the relation between input and truth changed too (concept drift) cannot be known without labels."
+)
+INPUT_CHANGED = "The input board has an open alarm: these answers may have changed only because their input did."
+INPUT_QUIET = "The input board has seen no change; the cause may be an input that is not measured, or the model."
+
+
+def drift(watch: Watch, effect: Effect, also: Sequence[str], when: str, causes: Sequence[str]) -> str:
+    """Return the message of a drift alarm; the effect stands first."""
+    more = f" Moved too: {', '.join(metrics.find(m).title for m in also)}." if also else ""
+    return " ".join([f"{headline(watch, effect)}{more}", when, *causes])
+
+
+def headline(watch: Watch, effect: Effect) -> str:
+    """Return what moved and how far: the mean in the metric's unit, then the share of rows.
+
+    Example: `Input brightness fell from 118 to 53 grey levels (0-255): 98% of the rows are below 104, 10% were.`
+    """
+    metric = metrics.find(watch.metric, watch.stage)
+    name = f"{watch.stage.capitalize()} {metric.title}"
+    share = f"{effect.share_now:.0%} of the rows are {effect.bet}, {effect.share_before:.0%} were."
+    if effect.bet == "missing":
+        return f"{name} is missing in {effect.share_now:.0%} of the rows, before in {effect.share_before:.0%}."
+    if effect.bet == "unseen":
+        span = f"{watch.low:.4g} to {watch.high:.4g}"
+        share = f"{effect.share_now:.0%} of the rows are outside what the reference saw ({span})."
+    verb = "fell" if effect.mean_now < effect.mean_before else "rose"
+    return f"{name} {verb} from {effect.mean_before:.4g} to {effect.mean_now:.4g} {metric.unit}: {share}"
+
+
+def when(shape: Shape, starts_us: Sequence[int]) -> str:
+    """Return how and since when, from the shape of the pane means and the panes' starts."""
+    if shape.earliest is None or shape.latest is None:
+        return "Too early to tell how it began."
+    first, last = (clock(starts_us[min(i, len(starts_us) - 1)]) for i in (shape.earliest, shape.latest))
+    between = f"at {first}" if first == last else f"between {first} and {last}"
+    if shape.verdict == "too early to tell":
+        return f"Too early to tell whether sudden or gradual; began {between} (about 95 %)."
+    return f"{shape.verdict.capitalize()}, began {between} (about 95 %)."
+
+
+def threshold(metric: str, value: float, side: str, bound: float, lasted_s: float) -> str:
+    """Return the message of a plain threshold."""
+    known = metrics.find(metric)
+    unit = "" if known.unit == "share" else f" {known.unit}"
+    lasting = f", for {lasted_s:.4g} s" if lasted_s else ""
+    return f"{known.title.capitalize()} is {value:.4g}{unit}, {side} the threshold of {bound:.4g}{lasting}."
+
+
+def clock(at_us: int) -> str:
+    """Return a time as people and logs read it, in UTC."""
+    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
