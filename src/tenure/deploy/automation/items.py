@@ -55,9 +55,7 @@ class Label(msgspec.Struct, frozen=True):
     single: bool
 
 
-def read(
-    conn: Connection, endpoint: str, version: str, *, after: int, limit: int = BATCH
-) -> list[Item]:
+def read(conn: Connection, endpoint: str, version: str, *, after: int, limit: int = BATCH) -> list[Item]:
     """Return the items with a higher number than `after` that `version` answered, in draw order."""
     i, p = t.review_items.c, t.item_predictions.c
     query = (

@@ -25,6 +25,7 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
     """The column `lineages.counts`.
 
     Attributes:
+        since: newest item when the lineage was opened.
         renewal: the lineage renews one threshold from audits.
         pilot: unlabelled scores of this side, until the grid is fixed.
         seen: pilot items of any answer.
@@ -36,6 +37,7 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
         single_wrong: disagreements that rest on one reader.
     """
 
+    since: int = 0
     renewal: bool = False
     pilot: tuple[float, ...] = ()
     seen: int = 0
@@ -68,10 +70,10 @@ class Forecast(msgspec.Struct, frozen=True):
     share: float
 
 
-def start(grid: Sequence[float], *, renewal: bool = False) -> Counts:
+def start(grid: Sequence[float], *, since: int, renewal: bool = False) -> Counts:
     """Return empty counts on a fixed grid."""
     zero = (0,) * len(grid)
-    return Counts(renewal=renewal, n=zero, k=zero, log_e=(0.0,) * len(grid))
+    return Counts(since=since, renewal=renewal, n=zero, k=zero, log_e=(0.0,) * len(grid))
 
 
 def pilot(counts: Counts, scores: Sequence[float], seen: int) -> Counts:

@@ -1,0 +1,511 @@
+"""The degree of automation of every endpoint: levels, policies, lineages and certificates moved by evidence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tenure.data import tables as t
+from tenure.data.state import State, dumps
+from tenure.deploy.automation import certificates, items, levels, lineage, lineages, policies, report
+from tenure.deploy.automation.shadow_report import blind_table
+from tenure.deploy.router import Policy
+from tenure.errors import ConflictError, MissingError
+from tenure.scope.project import EndpointSpec
+from tenure.types import Level
+
+Kind = Literal["opened", "grid", "certified", "renewed", "lapsed", "revoked", "level", "policy"]
+
+SYSTEM = "tenure"
+"""Author of moves that no person made."""
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One thing that `reconcile` did, in words."""
+
+    endpoint: str
+    kind: Kind
+    version: str
+    side: str
+    sentence: str
+
+
+class Automation:
+    """Owns the tables `levels`, `policies`, `lineages` and `certificates`.
+
+    Methods that take `conn` run inside the caller's write transaction. `live` names the versions that answer or
+    shadow, the stable one first.
+
+    Args:
+        state: the control state.
+        endpoints: their promises.
+        wait_s: how long an item without truth holds up the later ones, counted from the first later truth.
+    """
+
+    def __init__(self, state: State, endpoints: Mapping[str, EndpointSpec], *, wait_s: float = 30.0) -> None:
+        self.state = state
+        self.endpoints = endpoints
+        self.wait_us = int(wait_s * 1e6)
+        self._live: dict[str, tuple[str, ...]] = {}
+
+    def level(self, endpoint: str) -> Level:
+        """Return the level in force; opens its own read."""
+        with self.state.read() as conn:
+            return self.level_in(conn, endpoint)
+
+    def level_in(self, conn: Connection, endpoint: str) -> Level:
+        """Return the level in force, inside a transaction."""
+        row = newest_move(conn, endpoint)
+        return Level.of(row["to_level"] if row else self._spec(endpoint).automation.start)
+
+    def ensure(self, conn: Connection, endpoint: str) -> None:
+        """Write the first level and the first policy of an endpoint if it has none."""
+        start = self.level_in(conn, endpoint)
+        if newest_move(conn, endpoint) is None:
+            self._set_level(conn, endpoint, start, author=SYSTEM, cause="start of the project")
+        if policies.newest(conn, endpoint) is None:
+            self._write_policy(conn, endpoint, (), in_rollout=False, cause="start of the project")
+
+    def policy(self, conn: Connection, endpoint: str) -> Policy:
+        """Return the newest policy; makes the first from `automation.start`."""
+        self.ensure(conn, endpoint)
+        policy = policies.newest(conn, endpoint)
+        assert policy is not None
+        return policy
+
+    def watch(self, conn: Connection, endpoint: str, version: str) -> list[Move]:
+        """Open the lineages of a version that has none open: one per side, each with its part of the risk.
+
+        Pilot scores in the version's manifest (`pilot_scores`: label -> confidences) fix the grids at once, for
+        the first lineage only.
+        """
+        busy = {row["side"] for row in lineages.opened(conn, endpoint, version)}
+        wanted = {side: bound for side, bound in self._bounds(endpoint).items() if side not in busy}
+        for side, bound in wanted.items():
+            self._open(conn, endpoint, version, side, bound=bound)
+        first = all(r["attempt"] == 1 for r in lineages.opened(conn, endpoint, version))
+        if wanted and first and (scores := _manifest_scores(conn, version)):
+            self.seed_pilot(conn, endpoint, version, scores)
+        return [
+            Move(endpoint, "opened", version, s, f"evidence for {version} {s!r} is collected") for s in wanted
+        ]
+
+    def seed_pilot(
+        self, conn: Connection, endpoint: str, version: str, scores_by_label: Mapping[str, Sequence[float]]
+    ) -> None:
+        """Fix the grids of pilot lineages from unlabelled confidences that were collected before.
+
+        Args:
+            conn: the transaction.
+            endpoint: name.
+            version: whose confidences these are.
+            scores_by_label: confidences in [0, 1] by the label that the version gave.
+        """
+        spec = self._spec(endpoint).automation.certificate
+        for row in lineages.opened(conn, endpoint, version):
+            if row["state"] != "pilot":
+                continue
+            every = [s for scores in scores_by_label.values() for s in scores]
+            own = every if row["side"] == "*" else list(scores_by_label.get(row["side"], ()))
+            counts = lineage.pilot(lineage.Counts(), own, len(every))
+            grid = lineage.grid_of(
+                counts, bound=row["bound"], delta=row["delta"], wanted=lineage.MIN_SIDE, planned=spec.plan
+            )
+            if grid is not None:
+                lineages.fix_grid(conn, row, grid, after_item=items.newest(conn, endpoint))
+
+    def reconcile(
+        self, conn: Connection, endpoint: str, now_us: int, *, live: Sequence[str], in_rollout: bool
+    ) -> list[Move]:
+        """Bring levels, certificates and the policy in line with the judgements so far.
+
+        Args:
+            conn: the transaction.
+            endpoint: name.
+            now_us: wall time, UTC microseconds.
+            live: versions that answer or shadow, the stable one first.
+            in_rollout: whether a rollout runs.
+
+        Returns:
+            What was done, in order.
+        """
+        old = self.policy(conn, endpoint)
+        self._live[endpoint] = tuple(live)
+        moves = self._expire(conn, endpoint, now_us)
+        for version in live:
+            moves += self.watch(conn, endpoint, version)
+            moves += self._revoke(conn, endpoint, version, now_us)
+            moves += self._collect(conn, endpoint, version, now_us)
+            self._renew(conn, endpoint, version, now_us)
+        stable = live[0] if live else None
+        revoked = any(m.kind == "revoked" and m.version == stable for m in moves)
+        moves += self._settle_level(conn, endpoint, stable, revoked=revoked)
+        cause = "; ".join(m.sentence for m in moves) or "audits, versions or expiry changed"
+        new = self._write_policy(conn, endpoint, live, in_rollout=in_rollout, cause=cause)
+        if new.id != old.id:
+            moves.append(Move(endpoint, "policy", "", "", f"policy {new.id}: {cause}"))
+        return moves
+
+    def request(self, endpoint: str, to: Level, by: str, approve: bool) -> levels.Verdict:
+        """Move the level on an operator's word, in a transaction of its own.
+
+        Down needs nothing and holds at once. Up needs evidence, one level at a time, and approval unless the
+        project climbs by itself.
+
+        Raises:
+            ConflictError: the move is not allowed; the message says what is missing.
+            MissingError: no such endpoint.
+        """
+        with self.state.begin() as conn:
+            self.ensure(conn, endpoint)
+            old = self.level_in(conn, endpoint)
+            if to == old:
+                raise ConflictError(f"{endpoint} is at {to.word} already", at=endpoint)
+            verdict = levels.Verdict(True, f"lowered by {by}")
+            if to > old:
+                spec = self._spec(endpoint).automation
+                verdict = levels.climb(
+                    old,
+                    to,
+                    self.evidence(conn, endpoint, self._stable(conn, endpoint)),
+                    cap=Level.of(spec.max),
+                    approved=approve or spec.certificate.up == "automatic",
+                )
+            if not verdict.allowed:
+                raise ConflictError(verdict.reason, at=endpoint)
+            self._set_level(conn, endpoint, to, author=by, cause=verdict.reason, hold=to < old)
+            detail = {"from": old.word, "to": to.word, "reason": verdict.reason}
+            self.state.audit(conn, actor=by, action="automation.level", subject=endpoint, detail=detail)
+        return verdict
+
+    def drop(self, conn: Connection, endpoint: str, to: Level, cause: str, author: str) -> list[Move]:
+        """Lower the level after an alarm: what was learned before no longer counts.
+
+        Certificates lapse, lineages close and new ones count only items from now on. A level that is already as
+        low stays, but its evidence starts anew all the same.
+        """
+        self.ensure(conn, endpoint)
+        now_us, old = self.state.now_us(), self.level_in(conn, endpoint)
+        for row in certificates.in_force(conn, endpoint):
+            certificates.end(conn, row, "lapsed", now_us=now_us, cause=cause)
+        for row in lineages.opened(conn, endpoint):
+            lineages.close(conn, row, cause)
+            if not lineages.counts_of(row).renewal:
+                self._open(conn, endpoint, row["version"], row["side"], bound=row["bound"])
+        target = min(to, old, Level.ASSIST)
+        if target == old:
+            return []
+        self._set_level(conn, endpoint, target, author=author, cause=cause)
+        return [Move(endpoint, "level", "", "", f"{old.word} to {target.word}: {cause}")]
+
+    def evidence(self, conn: Connection, endpoint: str, version: str | None) -> levels.Evidence:
+        """Return what speaks for a version since its evidence began."""
+        if version is None:
+            return levels.Evidence()
+        lines = [r for r in lineages.opened(conn, endpoint, version) if not lineages.counts_of(r).renewal]
+        since = min((lineages.counts_of(r).since for r in lines), default=0)
+        table = blind_table(conn, endpoint, version, after=since)
+        return msgspec.structs.replace(
+            self._certainty(conn, endpoint, version),
+            labels=table.n,
+            informative=levels.informative(table),
+            note="; ".join(r["note"] for r in lines if r["note"]),
+        )
+
+    def report(self, endpoint: str) -> dict[str, Any]:
+        """Return level, what is missing for the next one, lineages and certificates, as JSON values."""
+        spec = self._spec(endpoint).automation
+        with self.state.read() as conn:
+            level, stable = self.level_in(conn, endpoint), self._stable(conn, endpoint)
+            evidence = self.evidence(conn, endpoint, stable)
+            return report.automation(conn, endpoint, spec=spec, level=level, evidence=evidence)
+
+    # ---- parts of reconcile
+
+    def _expire(self, conn: Connection, endpoint: str, now_us: int) -> list[Move]:
+        moves = []
+        for row in certificates.in_force(conn, endpoint):
+            if row["expires_us"] > now_us:
+                continue
+            certificates.end(conn, row, "lapsed", now_us=now_us, cause="its time is over")
+            self._restart(conn, row, "its certificate lapsed", keep_grid=True)
+            moves.append(_move(row, "lapsed", f"the certificate of {row['version']} {row['side']!r} lapsed"))
+        return moves
+
+    def _revoke(self, conn: Connection, endpoint: str, version: str, now_us: int) -> list[Move]:
+        moves = []
+        for row in certificates.in_force(conn, endpoint):
+            if row["version"] != version:
+                continue
+            side = row["side"]
+            labels, last = lineages.take(
+                conn,
+                endpoint,
+                version,
+                lambda item, side=side: items.audited(item) and items.concerns(item, side),  # type: ignore[misc]
+                after=row["last_item"],
+                now_us=now_us,
+                wait_us=self.wait_us,
+            )
+            if certificates.audit(conn, row, labels, last_item=last):
+                cause = f"audits contradict the bound of {100 * row['bound']:g} %"
+                certificates.end(conn, row, "revoked", now_us=now_us, cause=cause)
+                self._restart(conn, row, cause, keep_grid=False)
+                moves.append(_move(row, "revoked", f"the certificate of {version} {side!r} is revoked: {cause}"))
+        return moves
+
+    def _collect(self, conn: Connection, endpoint: str, version: str, now_us: int) -> list[Move]:
+        spec = self._spec(endpoint).automation.certificate
+        moves = []
+        for row in lineages.opened(conn, endpoint, version):
+            if row["state"] == "pilot":
+                if lineages.run_pilot(conn, row, spec):
+                    moves.append(_move(row, "grid", f"the thresholds of {version} {row['side']!r} are fixed"))
+                continue
+            counts, last = lineages.count(conn, row, spec, now_us=now_us, wait_us=self.wait_us)
+            moves += self._certify(conn, row, counts, last, now_us)
+        return moves
+
+    def _certify(
+        self, conn: Connection, line: sa.RowMapping, counts: lineage.Counts, last: int, now_us: int
+    ) -> list[Move]:
+        valid, grid = lineage.valid(counts, line["delta"]), lineages.grid_of(line)
+        held = _held(conn, line)
+        if not valid or (held is not None and not counts.renewal and grid[valid[-1]] >= held["threshold"]):
+            return []
+        if counts.renewal and held is None:
+            return []
+        spec = self._spec(line["endpoint"]).automation.certificate
+        share = held["coverage"] if counts.renewal and held else counts.n[valid[-1]] / max(counts.labels, 1)
+        new = certificates.issue(
+            conn,
+            line,
+            counts,
+            grid,
+            valid[-1],
+            coverage=share,
+            last_item=last,
+            now_us=now_us,
+            life_us=int(spec.expires * 1e6),
+        )
+        if held is not None:
+            certificates.end(conn, held, "superseded", now_us=now_us, cause=f"by certificate {new['id']}")
+            self._after_superseding(conn, line, renewed=counts.renewal)
+        return [_move(line, "renewed" if counts.renewal else "certified", new["claim"])]
+
+    def _after_superseding(self, conn: Connection, line: sa.RowMapping, *, renewed: bool) -> None:
+        """End renewals of the old threshold; after a renewal the search for a bolder one starts afresh."""
+        for row in lineages.opened(conn, line["endpoint"], line["version"]):
+            if row["side"] != line["side"]:
+                continue
+            if lineages.counts_of(row).renewal:
+                lineages.close(conn, row, "its threshold was replaced or renewed")
+            elif renewed:
+                lineages.close(conn, row, "renewed; the search goes on with newer labels")
+                grid = lineages.grid_of(row)
+                self._open(conn, row["endpoint"], row["version"], row["side"], bound=row["bound"], grid=grid)
+
+    def _renew(self, conn: Connection, endpoint: str, version: str, now_us: int) -> None:
+        """Open a renewal for every certificate that is past half of its life."""
+        busy = {r["side"] for r in lineages.opened(conn, endpoint, version) if lineages.counts_of(r).renewal}
+        for row in certificates.in_force(conn, endpoint):
+            due = (row["issued_us"] + row["expires_us"]) // 2 <= now_us
+            if row["version"] == version and due and row["side"] not in busy:
+                self._open(
+                    conn,
+                    endpoint,
+                    version,
+                    row["side"],
+                    bound=row["bound"],
+                    grid=[row["threshold"]],
+                    renewal=True,
+                )
+
+    def _settle_level(self, conn: Connection, endpoint: str, stable: str | None, *, revoked: bool) -> list[Move]:
+        level, cap = self.level_in(conn, endpoint), Level.of(self._spec(endpoint).automation.max)
+        certainty = self._certainty(conn, endpoint, stable)
+        if revoked and level >= Level.PARTIAL:
+            to, why = Level.ASSIST, f"a certificate of {stable} is revoked"
+        elif (fall := levels.forced(level, certainty, cap=cap)) is not None:
+            to, why = fall
+        elif (rise := self._rise(conn, endpoint, level, certainty)) is not None:
+            to, why = rise
+        else:
+            return []
+        self._set_level(conn, endpoint, to, author=SYSTEM, cause=why)
+        return [Move(endpoint, "level", stable or "", "", f"{level.word} to {to.word}: {why}")]
+
+    def _rise(
+        self, conn: Connection, endpoint: str, level: Level, certainty: levels.Evidence
+    ) -> tuple[Level, str] | None:
+        """Return the next level where the project climbs by itself and the evidence allows it."""
+        spec = self._spec(endpoint).automation
+        if spec.certificate.up != "automatic" or level not in (Level.SHADOW, Level.ASSIST):
+            return None
+        if (level == Level.ASSIST and not certainty.certified) or _held_down(conn, endpoint):
+            return None
+        to, evidence = Level(level + 1), self.evidence(conn, endpoint, certainty.version)
+        verdict = levels.climb(level, to, evidence, cap=Level.of(spec.max), approved=True)
+        return (to, verdict.reason) if verdict.allowed else None
+
+    def _certainty(self, conn: Connection, endpoint: str, version: str | None) -> levels.Evidence:
+        """Return the part of the evidence that certificates give: cheap, for every tick."""
+        spec = self._spec(endpoint).automation
+        sides = self._certified(conn, endpoint).get(version or "", {})
+        return levels.Evidence(
+            version=version,
+            certified=bool(sides),
+            complete=self._complete(endpoint, sides),
+            audit=min(spec.audit.steady, spec.audit.rollout),
+            blind=spec.blind,
+        )
+
+    # ---- small parts
+
+    def _spec(self, endpoint: str) -> EndpointSpec:
+        try:
+            return self.endpoints[endpoint]
+        except KeyError:
+            raise MissingError(f"no endpoint {endpoint!r}", at=endpoint) from None
+
+    def _bounds(self, endpoint: str) -> dict[str, float]:
+        spec = self._spec(endpoint).automation
+        if spec.sides:
+            return {label: side.errors for label, side in spec.sides.items()}
+        return {"*": spec.errors} if spec.errors is not None else {}
+
+    def _open(
+        self,
+        conn: Connection,
+        endpoint: str,
+        version: str,
+        side: str,
+        *,
+        bound: float,
+        grid: Sequence[float] = (),
+        renewal: bool = False,
+    ) -> None:
+        spec = self._spec(endpoint).automation
+        lineages.open_one(
+            conn,
+            endpoint,
+            version,
+            side,
+            bound=bound,
+            delta=(1.0 - spec.certificate.confidence) / max(len(self._bounds(endpoint)), 1),
+            now_us=self.state.now_us(),
+            grid=grid,
+            renewal=renewal,
+        )
+
+    def _restart(self, conn: Connection, certificate: sa.RowMapping, why: str, *, keep_grid: bool) -> None:
+        """Close the lineages behind a certificate and open one that counts only items from now on."""
+        endpoint, version, side = (certificate[k] for k in ("endpoint", "version", "side"))
+        grid: list[float] = []
+        for row in lineages.opened(conn, endpoint, version):
+            if row["side"] == side:
+                lineages.close(conn, row, why)
+                if not lineages.counts_of(row).renewal:
+                    grid = lineages.grid_of(row)
+        self._open(conn, endpoint, version, side, bound=certificate["bound"], grid=grid if keep_grid else ())
+
+    def _certified(self, conn: Connection, endpoint: str) -> policies.Thresholds:
+        """Return version -> side -> certified threshold."""
+        found: policies.Thresholds = {}
+        for row in certificates.in_force(conn, endpoint):
+            found.setdefault(row["version"], {})[row["side"]] = row["threshold"]
+        return found
+
+    def _complete(self, endpoint: str, sides: Mapping[str, float]) -> bool:
+        output = self._spec(endpoint).output
+        everything = {side for side, threshold in sides.items() if threshold <= 0.0}
+        labels = set(output.labels) if output else set()
+        return "*" in everything or (bool(labels) and labels <= everything)
+
+    def _stable(self, conn: Connection, endpoint: str) -> str | None:
+        """Return the stable version as last reconciled, else the one whose evidence is newest."""
+        if (live := self._live.get(endpoint)) is not None:
+            return live[0] if live else None
+        lines = lineages.opened(conn, endpoint)
+        return lines[-1]["version"] if lines else None
+
+    def _write_policy(
+        self, conn: Connection, endpoint: str, live: Sequence[str], *, in_rollout: bool, cause: str
+    ) -> Policy:
+        spec = self._spec(endpoint)
+        certified = self._certified(conn, endpoint)
+        thresholds = {v: certified[v] for v in live if v in certified}
+        if spec.rollout.candidate == "granted" and live and live[0] in thresholds:
+            ended = _ended(conn, endpoint)
+            thresholds |= {v: thresholds[live[0]] for v in live if v not in thresholds and v not in ended}
+        expires = [r["expires_us"] for r in certificates.in_force(conn, endpoint) if r["version"] in live]
+        policy = policies.compose(
+            spec.automation,
+            self.level_in(conn, endpoint),
+            endpoint=endpoint,
+            thresholds=thresholds,
+            complete={v: self._complete(endpoint, certified.get(v, {})) for v in live},
+            expires_us=min(expires, default=0),
+            in_rollout=in_rollout,
+        )
+        return policies.write(conn, endpoint, policy, now_us=self.state.now_us(), cause=cause)
+
+    def _set_level(
+        self, conn: Connection, endpoint: str, to: Level, *, author: str, cause: str, hold: bool = False
+    ) -> None:
+        """Append the move; a move down reaches the policy in the same transaction."""
+        old = self.level_in(conn, endpoint)
+        row = {
+            "endpoint": endpoint,
+            "at_us": self.state.now_us(),
+            "from_level": old.word,
+            "to_level": to.word,
+            "author": author,
+            "cause": cause,
+            "numbers": dumps({"hold": hold}),
+        }
+        conn.execute(t.levels.insert().values(**row))
+        policy = policies.newest(conn, endpoint)
+        if policy is not None and to < old:
+            down = policies.lowered(policy, min(to, policy.level))
+            policies.write(conn, endpoint, down, now_us=self.state.now_us(), cause=cause)
+
+
+def newest_move(conn: Connection, endpoint: str) -> sa.RowMapping | None:
+    """Return the newest row of `levels` of an endpoint."""
+    c = t.levels.c
+    query = sa.select(t.levels).where(c.endpoint == endpoint).order_by(c.id.desc()).limit(1)
+    return conn.execute(query).mappings().first()
+
+
+def _held_down(conn: Connection, endpoint: str) -> bool:
+    """Say whether a person lowered the level last: then only a person raises it."""
+    row = newest_move(conn, endpoint)
+    return row is not None and bool(json.loads(row["numbers"]).get("hold"))
+
+
+def _held(conn: Connection, line: sa.RowMapping) -> sa.RowMapping | None:
+    key = (line["version"], line["side"])
+    held = [r for r in certificates.in_force(conn, line["endpoint"]) if (r["version"], r["side"]) == key]
+    return held[-1] if held else None
+
+
+def _ended(conn: Connection, endpoint: str) -> set[str]:
+    """Return the versions that once lost a certificate: nothing is granted to them."""
+    c = t.certificates.c
+    query = sa.select(c.version).where(c.endpoint == endpoint, c.state.in_(("lapsed", "revoked")))
+    return set(conn.execute(query).scalars())
+
+
+def _manifest_scores(conn: Connection, version: str) -> dict[str, list[float]]:
+    text = conn.execute(sa.select(t.versions.c.manifest).where(t.versions.c.id == version)).scalar()
+    return dict(json.loads(text or "{}").get("pilot_scores") or {})
+
+
+def _move(row: sa.RowMapping, kind: Kind, sentence: str) -> Move:
+    return Move(row["endpoint"], kind, row["version"], row["side"], sentence)

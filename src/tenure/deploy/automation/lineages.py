@@ -1,0 +1,188 @@
+"""Rows of `lineages`: opened, moved on by newly judged items, closed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tenure.data import tables as t
+from tenure.deploy.automation import items, lineage
+from tenure.scope.project import CertificateSpec
+
+Row = sa.RowMapping
+
+SETTLE_US = 60_000_000
+"""Items this old have all their shadow answers, so a reader may pass over those that it does not count."""
+
+
+def opened(conn: Connection, endpoint: str, version: str | None = None) -> list[Row]:
+    """Return the lineages that are not closed, oldest first."""
+    c = t.lineages.c
+    query = sa.select(t.lineages).where(c.endpoint == endpoint, c.state != "closed").order_by(c.id)
+    if version is not None:
+        query = query.where(c.version == version)
+    return list(conn.execute(query).mappings())
+
+
+def counts_of(row: Row) -> lineage.Counts:
+    """Return the typed counts of a row."""
+    return counts_of_text(row["counts"])
+
+
+def counts_of_text(text: str) -> lineage.Counts:
+    """Return the typed counts of the column `counts`."""
+    return msgspec.json.decode(text, type=lineage.Counts)
+
+
+def grid_of(row: Row) -> list[float]:
+    """Return the thresholds of a row, safest first; empty in the pilot."""
+    return [float(x) for x in json.loads(row["grid"])]
+
+
+def open_one(
+    conn: Connection,
+    endpoint: str,
+    version: str,
+    side: str,
+    *,
+    bound: float,
+    delta: float,
+    now_us: int,
+    grid: Sequence[float] = (),
+    renewal: bool = False,
+) -> int:
+    """Open a lineage that counts only items drawn from now on; returns its id.
+
+    Args:
+        conn: the transaction.
+        endpoint: name.
+        version: whose answers.
+        side: output label, or `*`.
+        bound: on the error rate.
+        delta: to be spent once.
+        now_us: start of the data.
+        grid: fixed thresholds; empty = from a pilot.
+        renewal: counts audits at the one threshold in force.
+    """
+    newest = items.newest(conn, endpoint)
+    c = t.lineages
+    earlier = (c.c.endpoint == endpoint) & (c.c.version == version) & (c.c.side == side)
+    attempt = int(conn.execute(sa.select(sa.func.count()).select_from(c).where(earlier)).scalar() or 0) + 1
+    counts = lineage.start(grid, since=newest, renewal=renewal) if grid else lineage.Counts(since=newest)
+    values = {
+        "endpoint": endpoint,
+        "version": version,
+        "side": side,
+        "bound": bound,
+        "delta": delta,
+        "started_us": now_us,
+        "state": "open" if grid else "pilot",
+        "grid": json.dumps(list(grid)),
+        "counts": _json(counts),
+        "labels": 0,
+        "after_item": newest,
+        "last_item": newest,
+        "attempt": attempt,
+        "note": "",
+    }
+    key = conn.execute(c.insert().values(**values)).inserted_primary_key
+    return int(key[0] if key else 0)
+
+
+def close(conn: Connection, row: Row, why: str) -> None:
+    """Close a lineage; its budget is spent."""
+    c = t.lineages
+    conn.execute(c.update().where(c.c.id == row["id"]).values(state="closed", note=why))
+
+
+def fix_grid(conn: Connection, row: Row, grid: Sequence[float], *, after_item: int) -> None:
+    """Fix the thresholds; only items with a higher number than `after_item` count."""
+    counts = lineage.start(grid, since=counts_of(row).since)
+    c = t.lineages
+    conn.execute(
+        c.update()
+        .where(c.c.id == row["id"])
+        .values(
+            state="open",
+            grid=json.dumps(list(grid)),
+            counts=_json(counts),
+            after_item=after_item,
+            last_item=after_item,
+        )
+    )
+
+
+def run_pilot(conn: Connection, row: Row, spec: CertificateSpec) -> bool:
+    """Collect unlabelled scores; returns whether the grid was fixed."""
+    batch = items.read(conn, row["endpoint"], row["version"], after=row["last_item"])
+    scored = [x for x in batch if items.fair(x) and x.score is not None]
+    own = [x.score for x in scored if items.concerns(x, row["side"]) and x.score is not None]
+    counts = lineage.pilot(counts_of(row), own, len(scored))
+    last = batch[-1].number if batch else row["last_item"]
+    grid = lineage.grid_of(counts, bound=row["bound"], delta=row["delta"], wanted=spec.pilot, planned=spec.plan)
+    if grid is not None:
+        fix_grid(conn, row, grid, after_item=last)
+        return True
+    if batch or not row["note"]:
+        _save(conn, row, counts, last, wanted=spec.pilot)
+    return False
+
+
+def count(
+    conn: Connection, row: Row, spec: CertificateSpec, *, now_us: int, wait_us: int
+) -> tuple[lineage.Counts, int]:
+    """Count the items whose turn came; returns the counts and the last counted item."""
+    counts, grid = counts_of(row), grid_of(row)
+    chosen = items.audited if counts.renewal else items.fair
+
+    def wanted(item: items.Item) -> bool:
+        above = not counts.renewal or (item.score or 0.0) >= grid[0]
+        return chosen(item) and above and items.concerns(item, row["side"])
+
+    labels, last = take(
+        conn, row["endpoint"], row["version"], wanted, after=row["last_item"], now_us=now_us, wait_us=wait_us
+    )
+    after = lineage.advance(counts, grid, row["bound"], labels)
+    if labels or last > row["last_item"] or not row["note"]:
+        _save(conn, row, after, last, wanted=spec.pilot)
+    return after, last
+
+
+def take(
+    conn: Connection,
+    endpoint: str,
+    version: str,
+    wanted: Callable[[items.Item], bool],
+    *,
+    after: int,
+    now_us: int,
+    wait_us: int,
+) -> tuple[list[items.Label], int]:
+    """Return the wanted items whose turn came as labels, and the number up to which all is read."""
+    batch = items.read(conn, endpoint, version, after=after)
+    mine = [x for x in batch if wanted(x)]
+    labels = list(items.in_turn(mine, now_us=now_us, wait_us=wait_us))
+    last = labels[-1].number if labels else after
+    if len(labels) < len(mine):
+        return labels, last
+    if len(batch) == items.BATCH:
+        return labels, batch[-1].number
+    return labels, items.settled(conn, endpoint, after=last, before_us=now_us - SETTLE_US)
+
+
+def _save(conn: Connection, row: Row, counts: lineage.Counts, last: int, *, wanted: int) -> None:
+    note = lineage.note(counts, bound=row["bound"], delta=row["delta"], side=row["side"], wanted=wanted)
+    c = t.lineages
+    conn.execute(
+        c.update()
+        .where(c.c.id == row["id"])
+        .values(counts=_json(counts), labels=counts.labels, last_item=last, note=note)
+    )
+
+
+def _json(counts: lineage.Counts) -> str:
+    return msgspec.json.encode(counts).decode()

@@ -1,0 +1,77 @@
+"""The automation page as values: where an endpoint stands, why not higher, and on what evidence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tenure.data import tables as t
+from tenure.deploy.automation import levels, lineage, lineages, policies
+from tenure.scope.project import Automation as Spec
+from tenure.types import Level
+
+MOVES = 20
+
+
+def automation(
+    conn: Connection, endpoint: str, *, spec: Spec, level: Level, evidence: levels.Evidence
+) -> dict[str, Any]:
+    """Return the whole page as JSON values."""
+    moves = _rows(conn, t.levels, endpoint, limit=MOVES)
+    policy = policies.newest(conn, endpoint)
+    return {
+        "endpoint": endpoint,
+        "level": level.word,
+        "max": spec.max,
+        "since_us": moves[0]["at_us"] if moves else None,
+        "cause": moves[0]["cause"] if moves else "start of the project",
+        "version": evidence.version,
+        "next": Level(level + 1).word if level < Level.of(spec.max) else None,
+        "why_not_higher": why_not_higher(level, evidence, spec),
+        "labels": evidence.labels,
+        "policy": None
+        if policy is None
+        else {
+            "id": policy.id,
+            "level": policy.level.word,
+            "thresholds": policy.thresholds,
+            "audit": policy.audit,
+            "blind": policy.blind,
+            "valid_until_us": policy.valid_until_ns // 1000,
+        },
+        "lineages": [_lineage(row) for row in _rows(conn, t.lineages, endpoint, limit=100)],
+        "certificates": [dict(row) for row in _rows(conn, t.certificates, endpoint, limit=100)],
+        "moves": [{**row, "numbers": json.loads(row["numbers"])} for row in moves],
+    }
+
+
+def why_not_higher(level: Level, evidence: levels.Evidence, spec: Spec) -> str | None:
+    """Return one sentence: what the next level waits for; None at the top."""
+    if level >= Level.FULL:
+        return None
+    verdict = levels.climb(level, Level(level + 1), evidence, cap=Level.of(spec.max), approved=False)
+    return verdict.reason
+
+
+def _lineage(row: Mapping[str, Any]) -> dict[str, Any]:
+    counts = lineages.counts_of_text(row["counts"])
+    grid = [float(x) for x in json.loads(row["grid"])]
+    shown = {k: v for k, v in row.items() if k not in ("counts", "grid")}
+    return {
+        **shown,
+        "renewal": counts.renewal,
+        "missing": counts.missing,
+        "pilot_seen": counts.seen,
+        "reference": counts.reference,
+        "curve": lineage.curve(counts, grid, row["delta"]),
+    }
+
+
+def _rows(conn: Connection, table: sa.Table, endpoint: str, *, limit: int) -> list[dict[str, Any]]:
+    """Return the newest rows of an endpoint, newest first."""
+    query = sa.select(table).where(table.c.endpoint == endpoint).order_by(table.c.id.desc()).limit(limit)
+    return [dict(row) for row in conn.execute(query).mappings()]
