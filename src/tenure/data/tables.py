@@ -329,7 +329,7 @@ panes = _table(  # counts on fixed edges, per metric and time pane
     Column("total", Float, nullable=False),  # sum, for the mean
     Column("low", Float),
     Column("high", Float),
-    Column("counts", LargeBinary, nullable=False),  # <u4 array on the reference's edges; empty before it exists
+    Column("counts", LargeBinary, nullable=False),  # <i4: tag of the edges, cells, counts; see monitor/profile.py
     Index("ix_panes_time", "endpoint", "pane_us"),
 )
 

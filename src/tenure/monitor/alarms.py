@@ -187,6 +187,13 @@ def get(conn: Connection, alarm: int) -> dict[str, Any]:
     return _plain(row)
 
 
+def close(conn: Connection, endpoint: str, rule: str, now_us: int) -> None:
+    """Resolve every open alarm of a rule."""
+    a = t.alarms.c
+    chosen = (a.endpoint == endpoint, a.rule == rule, a.state.in_(OPEN))
+    conn.execute(t.alarms.update().where(*chosen).values(state="resolved", resolved_us=now_us))
+
+
 def reset_detector(conn: Connection, alarm: int, now_us: int) -> None:
     """Start the detector that is latched on an alarm from nothing; its reference stays."""
     for row in conn.execute(sa.select(t.detectors)).mappings().all():

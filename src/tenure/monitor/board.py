@@ -135,14 +135,7 @@ class Monitor:
         since = (now_us // pane_us + 1) * pane_us
         for board in BOARDS:
             running = self.running(conn, endpoint, board)
-            row = alarms.open_alarm(conn, endpoint, f"drift:{board}")
-            while row is not None:
-                conn.execute(
-                    t.alarms.update()
-                    .where(t.alarms.c.id == row["id"])
-                    .values(state="resolved", resolved_us=now_us)
-                )
-                row = alarms.open_alarm(conn, endpoint, f"drift:{board}")
+            alarms.close(conn, endpoint, f"drift:{board}", now_us)
             self._restart(conn, endpoint, board, running, since_us=since)
         self._state.audit(conn, actor=by, action="monitor.relearn", subject=endpoint, detail={"since_us": since})
 
@@ -198,7 +191,8 @@ class Monitor:
                 running = self._restart(conn, endpoint, board, fresh, since_us=since)
             elif newer and stable is not None and stable[0] > running.routing:
                 running = self._save(conn, endpoint, board, msgspec.structs.replace(running, routing=stable[0]))
-            late = _late(cells, running.next_us) if board == "input" else 0
+            judged = board == "input" and running.phase == "armed"
+            late = _late(cells, running.next_us) if judged else 0
             if late:
                 counted = msgspec.structs.replace(running, late=running.late + late)
                 running = self._save(conn, endpoint, board, counted)
@@ -244,18 +238,21 @@ class Monitor:
         self, conn: Connection, endpoint: str, board: metrics.Board, running: Running, closed_us: int
     ) -> None:
         """Learn the reference once there are enough panes; when nothing can be armed, wait for twice as many."""
-        found = self._read(conn, endpoint, board, running.version, running.since_us, closed_us)
-        if len(found) < running.target:
-            note = f"learning: {len(found)} of {running.target} panes"
+        seen = panes.count(conn, endpoint, board, running.version, running.since_us, closed_us)
+        if seen < running.target:
+            note = "; ".join([f"learning: {seen} of {running.target} panes", *filter(None, [running.refused])])
             self._save(conn, endpoint, board, msgspec.structs.replace(running, note=note))
             return
         spec = self._specs[endpoint]
+        found = self._read(conn, endpoint, board, running.version, running.since_us, closed_us)
+        if not found:
+            return
         watches = detector.learn(list(found.values()), self._terms(spec, found))
         self._store(conn, endpoint, watches, closed_us)
         bets = detector.armed(watches)
         if not bets.any():
             reasons = "; ".join(dict.fromkeys(w.note for w in watches)) or "no metric has a value"
-            waiting = msgspec.structs.replace(running, target=2 * len(found), note=reasons)
+            waiting = msgspec.structs.replace(running, target=2 * seen, note=reasons, refused=reasons)
             self._save(conn, endpoint, board, waiting)
             return
         edges = {(w.stage, w.metric): w.edge_array() for w in watches}
@@ -263,6 +260,7 @@ class Monitor:
         armed = msgspec.structs.replace(
             running,
             phase="armed",
+            refused="",
             next_us=closed_us,
             log_m=detector.pack(stats.start(len(bets))),
             threshold=self.threshold(spec),

@@ -66,6 +66,7 @@ class Running(msgspec.Struct, frozen=True):
         latched: the alarm that must be acknowledged first.
         late: rows that came after their pane was closed; they are charted, not judged.
         note: armed, or what is missing.
+        refused: why the last attempt to arm failed.
     """
 
     phase: Literal["learning", "armed"] = "learning"
@@ -82,6 +83,7 @@ class Running(msgspec.Struct, frozen=True):
     latched: int | None = None
     late: int = 0
     note: str = "no data yet"
+    refused: str = ""
 
 
 class Effect(msgspec.Struct, frozen=True):

@@ -56,6 +56,19 @@ def read(
     return out
 
 
+def count(conn: Connection, endpoint: str, stage: str, version: str, since_us: int, until_us: int) -> int:
+    """Return how many panes of a stage and version have rows, for since <= start < until."""
+    query = sa.select(sa.func.count(sa.distinct(_P.pane_us))).where(
+        _P.endpoint == endpoint,
+        _P.stage == stage,
+        _P.version == version,
+        _P.pane_us >= since_us,
+        _P.pane_us < until_us,
+        _P.n + _P.missing > 0,
+    )
+    return int(conn.execute(query).scalar_one())
+
+
 def rebin(
     conn: Connection,
     endpoint: str,

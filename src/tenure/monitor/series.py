@@ -35,7 +35,7 @@ def series(
 
     Returns:
         `pane_s`, `point_s` (seconds of one point), `series` (a list of {stage, metric, version, title, unit,
-        t (ms since 1970), mean, n, missing, low, high, p10, p90}), `thresholds`, `events`, `alarms`.
+        t_us, mean, n, missing, low, high, p10, p90}), `thresholds`, `events`, `alarms`.
         A number that does not exist is None. `p10` and `p90` are None where a point joins several panes.
     """
     pane_us = round(spec.monitor.pane * 1e6)
@@ -62,7 +62,7 @@ def series(
 def heatmap(
     conn: Connection, endpoint: str, spec: EndpointSpec, *, since_us: int, until_us: int, max_points: int = 120
 ) -> dict[str, Any]:
-    """Return how much of the rows moved, per metric and point of time, in [0, 1]; None without data or reference.
+    """Return how much of the rows moved (`distance`), per metric and point of time, in [0, 1]; None without data.
 
     The number is the largest rise of any watched share over its reference, so it has noise of its own in panes
     with few rows; an alarm needs more than this picture.
@@ -77,7 +77,7 @@ def heatmap(
             conn, endpoint, stages=(board,), version=running.version, since_us=since_us, until_us=until_us
         )
         rows += [_heat(watch, found, points, width) for watch in _watches(conn, endpoint, board)]
-    return {"endpoint": endpoint, "point_s": width / 1e6, "t": [us // 1000 for us in points], "rows": rows}
+    return {"endpoint": endpoint, "point_s": width / 1e6, "t_us": points, "rows": rows}
 
 
 def reference_report(conn: Connection, endpoint: str, spec: EndpointSpec) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _lines(
     for stage, metric, version, at, n, missing, total, low, high in conn.execute(query):
         line = lines.setdefault((stage, metric, version), _line(stage, metric, version))
         point_of = {
-            "t": int(at) // 1000,
+            "t_us": int(at),
             "n": int(n),
             "missing": int(missing),
             "mean": float(total) / int(n) if n else None,
@@ -169,7 +169,7 @@ def _lines(
 
 def _line(stage: str, metric: str, version: str) -> Line:
     known = metrics.find(metric, stage)
-    empty: Line = {name: [] for name in ("t", "n", "missing", "mean", "low", "high", "p10", "p90")}
+    empty: Line = {name: [] for name in ("t_us", "n", "missing", "mean", "low", "high", "p10", "p90")}
     return {
         "stage": stage,
         "metric": metric,
@@ -200,13 +200,13 @@ def _add_quantiles(conn: Connection, endpoint: str, since_us: int, until_us: int
         for w in _watches(conn, endpoint, board)
     }
     by_key = {(line["stage"], line["metric"], line["version"]): line for line in lines}
-    index = {key: {at: i for i, at in enumerate(line["t"])} for key, line in by_key.items()}
+    index = {key: {at: i for i, at in enumerate(line["t_us"])} for key, line in by_key.items()}
     for r in conn.execute(query):
         key = (r.stage, r.metric, r.version)
         if key not in by_key or (metrics.find(r.metric, r.stage).unit == "share" and r.metric != "confidence"):
             continue
         found = Profile.unpack((r.n, r.missing, r.total, r.low, r.high), r.counts)
-        at = index[key][r.pane_us // 1000]
+        at = index[key][r.pane_us]
         for name, q in (("p10", 0.1), ("p90", 0.9)):
             by_key[key][name][at] = _number(profile.quantile(found, q, edges.get((r.stage, r.metric))))
 
@@ -218,7 +218,7 @@ def _throughput(lines: Sequence[Line], point_s: float, wanted: Collection[str] |
     out = []
     for source in (line for line in lines if line["metric"] == "error_share"):
         line = _line(metrics.SOFTWARE, "throughput", source["version"])
-        line |= {name: source[name] for name in ("t", "n", "missing")}
+        line |= {name: source[name] for name in ("t_us", "n", "missing")}
         line["mean"] = [n / point_s for n in source["n"]]
         line |= {name: [None] * len(source["n"]) for name in ("low", "high", "p10", "p90")}
         out.append(line)
@@ -244,7 +244,7 @@ def _heat(
         "metric": watch.metric,
         "title": title,
         "armed": any(watch.armed),
-        "moved": moved,
+        "distance": moved,
     }
 
 

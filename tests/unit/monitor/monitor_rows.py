@@ -24,9 +24,18 @@ def spec(**monitor: Any) -> EndpointSpec:
 
 
 def rows(
-    rng: np.random.Generator, start_us: int, *, n: int = 50, light: float = 1.0, inputs: Mapping[str, Any] | None = None,
-    version: str = "m@1", routing: int = 1, confidence: float = 0.9, pane_s: float = 1.0, endpoint: str = "phones",
-) -> Rows:  # fmt: skip
+    rng: np.random.Generator,
+    start_us: int,
+    *,
+    n: int = 50,
+    light: float = 1.0,
+    inputs: Mapping[str, Any] | None = None,
+    version: str = "m@1",
+    routing: int = 1,
+    confidence: float = 0.9,
+    pane_s: float = 1.0,
+    endpoint: str = "phones",
+) -> Rows:
     """Return n rows spread over the pane that starts at start_us."""
     c: dict[str, Any] = {name: np.zeros(n, dtype=dtype) for name, dtype in PREDICTION}
     c["t_ns"] = (start_us + np.sort(rng.uniform(0, pane_s * 1e6, n))).astype(np.int64) * 1000
