@@ -1,0 +1,51 @@
+"""The degree of automation: where an endpoint stands, on what evidence, and moving it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from tenure.console.route import OPERATE, VIEW, Ask, Route, endpoint_of
+from tenure.console.services import Services
+from tenure.types import Level
+
+
+class LevelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Move to a level; `approve` is the operator's approval of a move up."""
+
+    endpoint: str
+    to: Literal["human_only", "shadow", "assist", "partial", "full"]
+    approve: bool = False
+
+
+def levels(services: Services, ask: Ask) -> dict[str, Any]:
+    """Return level, certificates, evidence, moves and the comparison with people of one endpoint."""
+    name = endpoint_of(services, ask.query.get("endpoint"))
+    report = services.automation.report(name)
+    version = report.get("version")
+    shadow = services.automation.shadow_report(name, version) if version else None
+    up = services.project.endpoints[name].automation.certificate.up
+    return {**report, "up": up, "shadow": shadow, "now_us": services.state.now_us()}
+
+
+def request_level(services: Services, ask: Ask) -> dict[str, Any]:
+    """Move the level, if the evidence allows it."""
+    body: LevelRequest = ask.body
+    name = endpoint_of(services, body.endpoint)
+    answer = services.automation.request(name, Level.of(body.to), by=ask.who.name, approve=body.approve)
+    services.wake()
+    return {"endpoint": name, "answer": msgspec.to_builtins(answer)}
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/levels",
+        VIEW,
+        levels,
+        "Level, certificates, evidence and agreement of an endpoint",
+        query={"endpoint": "its name"},
+    ),
+    Route("POST", "/api/levels", OPERATE, request_level, "Move the degree of automation", LevelRequest),
+)

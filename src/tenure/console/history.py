@@ -1,0 +1,111 @@
+"""What happened: versions, retraining, certificates, the audit trail, and what was live at a time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenure.console.query import many, newest, one
+from tenure.console.route import VIEW, Ask, Route, endpoint_of
+from tenure.console.services import Services
+from tenure.data import tables as t
+from tenure.data.state import verify_audit
+from tenure.errors import CaseError
+
+_ENDPOINT = {"endpoint": "only of this one"}
+
+
+def versions(services: Services, ask: Ask) -> dict[str, Any]:
+    """Return registered versions with their provenance, newest first."""
+    statement = sa.select(t.versions).where(*_only(services, ask, t.versions)).order_by(t.versions.c.created_us.desc())
+    with services.state.read() as conn:
+        found = many(conn, statement.limit(200), decode=("manifest", "provenance"))
+    return {"versions": found}
+
+
+def certificates(services: Services, ask: Ask) -> dict[str, Any]:
+    """Return certificates with their claims in words, newest first."""
+    with services.state.read() as conn:
+        found = newest(conn, t.certificates, 200, *_only(services, ask, t.certificates))
+    return {"certificates": found, "now_us": services.state.now_us()}
+
+
+def audit(services: Services, ask: Ask) -> dict[str, Any]:
+    """Return the audit trail, newest first, before a row id; `broken_at` names the first row that was altered."""
+    before = ask.integer("before", 2**53, high=2**53)
+    with services.state.read() as conn:
+        limit = ask.integer("limit", 100, low=1, high=1000)
+        found = newest(conn, t.audit, limit, t.audit.c.id < before, decode=("detail",))
+        broken = verify_audit(conn) if ask.query.get("verify") else None
+    return {"audit": found, "verified": bool(ask.query.get("verify")), "broken_at": broken}
+
+
+def live_at(services: Services, ask: Ask) -> dict[str, Any]:
+    """Return what was live at a time: the routing table, and the level of each endpoint."""
+    at_us = moment(ask.query.get("at", ""), services.state.now_us())
+    table, level = t.routing_tables, t.levels
+    with services.state.read() as conn:
+        routing = one(
+            conn,
+            sa.select(table).where(table.c.made_us <= at_us).order_by(table.c.version.desc()).limit(1),
+            decode=("body",),
+        )
+        levels = {
+            name: one(
+                conn,
+                sa.select(level.c.to_level, level.c.at_us, level.c.author, level.c.cause)
+                .where(level.c.endpoint == name, level.c.at_us <= at_us)
+                .order_by(level.c.id.desc())
+                .limit(1),
+            )
+            for name in services.project.endpoints
+        }
+    return {"at_us": at_us, "routing": routing, "levels": levels}
+
+
+def moment(text: str, now_us: int) -> int:
+    """Return UTC microseconds of an ISO 8601 time with its zone; empty text is now.
+
+    Raises:
+        CaseError: the text is no such time.
+
+    Example:
+        >>> moment("1970-01-01T00:00:01Z", 0)
+        1000000
+    """
+    if not text:
+        return now_us
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise CaseError(
+            f"expected an ISO 8601 time with a zone such as 2026-05-01T12:00:00Z, got {text!r}",
+            code="invalid_query",
+            at="at",
+            status=400,
+        )
+    return round(when.timestamp() * 1_000_000)
+
+
+def _only(services: Services, ask: Ask, table: sa.Table) -> list[Any]:
+    name = ask.query.get("endpoint")
+    return [table.c.endpoint == endpoint_of(services, name)] if name else []
+
+
+ROUTES = (
+    Route("GET", "/api/versions", VIEW, versions, "Registered versions and where they come from", query=_ENDPOINT),
+    Route("GET", "/api/certificates", VIEW, certificates, "Certificates and their claims", query=_ENDPOINT),
+    Route(
+        "GET",
+        "/api/audit",
+        VIEW,
+        audit,
+        "The audit trail, newest first",
+        query={"before": "row id", "limit": "1 to 1000", "verify": "1 checks the hash chain"},
+    ),
+    Route("GET", "/api/history", VIEW, live_at, "What was live at a time", query={"at": "ISO 8601 with zone; default now"}),
+)

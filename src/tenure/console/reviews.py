@@ -1,0 +1,208 @@
+"""Review: leasing items, judging them, and what a reviewer may see of an item.
+
+A reviewer never learns why an item is in the queue: an audit looks like any other item.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from starlette.responses import Response
+
+from tenure.console import overview
+from tenure.console.query import many, one
+from tenure.console.route import JUDGE, VIEW, Ask, Route, endpoint_of
+from tenure.console.services import Services
+from tenure.data import tables as t
+from tenure.errors import CaseError, MissingError
+from tenure.types import Box, Value
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+
+
+class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person says about a leased item; `seconds` are active seconds."""
+
+    token: str
+    value: Value
+    regions: tuple[Box, ...] = ()
+    seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class SkipItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Give a leased item to somebody else, with the reason."""
+
+    token: str
+    reason: Text
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The token of a lease."""
+
+    token: str
+
+
+class Undo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Take one's own last judgement back."""
+
+    endpoint: str | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Several judgements at once, as a program sends them; each with its item and its own key."""
+
+    judgements: Annotated[tuple[BatchEntry, ...], msgspec.Meta(min_length=1, max_length=500)]
+
+
+class BatchEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One judgement of a batch."""
+
+    item: str
+    token: str
+    value: Value
+    key: Text
+    regions: tuple[Box, ...] = ()
+    seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+def counts(services: Services, ask: Ask) -> dict[str, Any]:
+    """Return how many items wait, by what they wait for."""
+    name = endpoint_of(services, ask.query.get("endpoint"))
+    with services.state.read() as conn:
+        return overview.review(conn, name)
+
+
+def lease(services: Services, ask: Ask) -> dict[str, Any]:
+    """Lease up to `n` items; an item that the reader already holds may come again with the same token."""
+    name = ask.query.get("endpoint")
+    wanted = endpoint_of(services, name) if name else None
+    leased = services.queue.lease(ask.who.name, n=ask.integer("n", 1, low=1, high=50), endpoint=wanted)
+    return _shown_all(services, [(one.item, one.token, one.expires_us) for one in leased])
+
+
+def submit(services: Services, ask: Ask) -> dict[str, Any]:
+    """Store a judgement; the same Idempotency-Key again gives the same answer and no second judgement."""
+    if not ask.key:
+        raise CaseError("send the header Idempotency-Key, so that a retry is safe", code="no_key", at="Idempotency-Key")
+    body: Judgement = ask.body
+    answer = services.queue.submit(
+        ask.path["item"],
+        reader=ask.who.name,
+        token=body.token,
+        value=body.value,
+        regions=body.regions,
+        seconds=body.seconds,
+        key=ask.key,
+    )
+    services.wake()
+    return {"item": ask.path["item"], "result": msgspec.to_builtins(answer)}
+
+
+def skip(services: Services, ask: Ask) -> dict[str, Any]:
+    """Give an item to somebody else, with the reason."""
+    services.queue.skip(ask.path["item"], reader=ask.who.name, token=ask.body.token, reason=ask.body.reason)
+    return {"item": ask.path["item"]}
+
+
+def release(services: Services, ask: Ask) -> dict[str, Any]:
+    """Give an item back unjudged."""
+    services.queue.release(ask.path["item"], reader=ask.who.name, token=ask.body.token)
+    return {"item": ask.path["item"]}
+
+
+def renew(services: Services, ask: Ask) -> dict[str, Any]:
+    """Keep a lease alive."""
+    services.queue.renew(ask.path["item"], reader=ask.who.name, token=ask.body.token)
+    return {"item": ask.path["item"]}
+
+
+def media(services: Services, ask: Ask) -> Response:
+    """Return the input of an item as it came; 404 where it was not kept."""
+    item = ask.path["item"]
+    found = services.media(item)
+    if found is None:
+        raise MissingError(f"the input of {item!r} was not kept", code="no_media", at="item")
+    kind, data = found
+    if not kind.startswith(("image/", "audio/")) or kind == "image/svg+xml":
+        kind = "application/octet-stream"  # nothing that a browser would run
+    return Response(data, media_type=kind, headers={"cache-control": "private, no-store"})
+
+
+def shown(conn: Connection, services: Services, item: str, *, token: str, expires_us: int) -> dict[str, Any]:
+    """Return what a reviewer sees of an item; a blind one shows nothing of the model or of other readers."""
+    row = one(conn, sa.select(t.review_items).where(t.review_items.c.id == item), decode=("record",))
+    if row is None:
+        raise MissingError(f"there is no review item {item!r}", at="item")
+    output = services.project.output(row["endpoint"])
+    adjudicate = row["state"] == "conflict"
+    return {
+        "item": item,
+        "token": token,
+        "expires_us": expires_us,
+        "endpoint": row["endpoint"],
+        "media_type": row["media_type"],
+        "record": row["record"],
+        "blind": bool(row["blind"]),
+        "labels": list(output.labels),
+        "regions": output.regions,
+        "deadline_us": row["deadline_us"],
+        "created_us": row["created_us"],
+        "suggestion": None if row["blind"] else _suggestion(conn, row),
+        "adjudicate": adjudicate,
+        "readings": _readings(conn, item) if adjudicate else [],
+    }
+
+
+def _shown_all(services: Services, leased: list[tuple[str, str, int]]) -> dict[str, Any]:
+    with services.state.read() as conn:
+        items = [shown(conn, services, item, token=token, expires_us=until) for item, token, until in leased]
+    return {"items": items, "now_us": services.state.now_us()}
+
+
+def _suggestion(conn: Connection, row: dict[str, Any]) -> dict[str, Any] | None:
+    said = t.item_predictions
+    where = (said.c.item == row["id"], said.c.version == row["version"])
+    columns = (said.c.value, said.c.confidence, said.c.regions, said.c.version)
+    return one(conn, sa.select(*columns).where(*where), decode=("value", "regions"))
+
+
+def _readings(conn: Connection, item: str) -> list[dict[str, Any]]:
+    judgement = t.judgements.c
+    replaced = sa.select(judgement.supersedes).where(judgement.supersedes.is_not(None))
+    statement = (
+        sa.select(judgement.value, judgement.regions)
+        .where(judgement.item == item, judgement.skip.is_(None), judgement.id.not_in(replaced))
+        .order_by(judgement.id)
+    )
+    return many(conn, statement, decode=("value", "regions"))
+
+
+def undo(services: Services, ask: Ask) -> dict[str, Any]:
+    """Take the reader's own last judgement back; the item comes up again under a new lease."""
+    again = services.queue.undo(ask.who.name)
+    services.wake()
+    return {"item": None if again is None else _shown_all(services, [(again.item, again.token, again.expires_us)])["items"][0]}
+
+
+_KEY = "needs the header Idempotency-Key"
+
+ROUTES = (
+    Route("GET", "/api/reviews/counts", VIEW, counts, "How many items wait", query={"endpoint": "its name"}),
+    Route(
+        "POST",
+        "/api/reviews/lease",
+        JUDGE,
+        lease,
+        "Lease items to judge",
+        query={"n": "1 to 50", "endpoint": "only of this one"},
+    ),
+    Route("POST", "/api/reviews/undo", JUDGE, undo, "Take one's last judgement back", Undo),
+    Route("POST", "/api/reviews/{item}/judgements", JUDGE, submit, f"Judge a leased item; {_KEY}", Judgement),
+    Route("POST", "/api/reviews/{item}/skip", JUDGE, skip, "Give an item to somebody else", SkipItem),
+    Route("POST", "/api/reviews/{item}/release", JUDGE, release, "Give an item back", Token),
+    Route("POST", "/api/reviews/{item}/renew", JUDGE, renew, "Keep a lease alive", Token),
+    Route("GET", "/api/reviews/{item}/media", JUDGE, media, "The input as it came", answer="application/octet-stream"),
+)

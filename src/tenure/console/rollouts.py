@@ -1,0 +1,99 @@
+"""Rollouts: the ladder, the evidence of each gate, the moves, and the commands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tenure.console.query import many, one
+from tenure.console.route import OPERATE, VIEW, Ask, Route, endpoint_of
+from tenure.console.services import Services
+from tenure.data import tables as t
+from tenure.errors import MissingError
+
+COMMANDS = ("start", "pause", "resume", "promote", "rollback", "cancel")
+
+
+class NewRollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Start a rollout of a registered version with the endpoint's plan."""
+
+    endpoint: str
+    candidate: str
+
+
+class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why; kept with the move and in the audit trail."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+def rollouts(services: Services, ask: Ask) -> dict[str, Any]:
+    """Return rollouts in short, newest first."""
+    table = t.rollouts
+    where = []
+    if ask.query.get("endpoint"):
+        where.append(table.c.endpoint == endpoint_of(services, ask.query["endpoint"]))
+    statement = sa.select(table).where(*where).order_by(table.c.created_us.desc())
+    with services.state.read() as conn:
+        found = many(conn, statement.limit(ask.integer("limit", 50, low=1, high=500)), decode=("plan",))
+    return {"rollouts": found, "now_us": services.state.now_us()}
+
+
+def rollout(services: Services, ask: Ask) -> dict[str, Any]:
+    """Return one rollout with the evidence of every gate and every move."""
+    with services.state.read() as conn:
+        return described(conn, ask.path["id"]) | {"now_us": services.state.now_us()}
+
+
+def described(conn: Connection, number: str) -> dict[str, Any]:
+    """Return a rollout's row, verdicts, counts and moves.
+
+    Raises:
+        MissingError: there is no such rollout.
+    """
+    table, move = t.rollouts, t.rollout_moves
+    row = one(conn, sa.select(table).where(table.c.id == number), decode=("plan",))
+    if row is None:
+        raise MissingError(f"there is no rollout {number!r}", at="id")
+    verdicts = many(conn, sa.select(t.verdicts).where(t.verdicts.c.rollout == number), decode=("numbers",))
+    evidence = many(conn, sa.select(t.evidence).where(t.evidence.c.rollout == number))
+    moves = many(conn, sa.select(move).where(move.c.rollout == number).order_by(move.c.id), decode=("numbers",))
+    return {**row, "verdicts": verdicts, "evidence": evidence, "moves": moves}
+
+
+def create(services: Services, ask: Ask) -> dict[str, Any]:
+    """Start a rollout of a registered version."""
+    body: NewRollout = ask.body
+    name = endpoint_of(services, body.endpoint)
+    started = services.rollouts.start(name, body.candidate, by=ask.who.name)
+    services.wake()
+    return {"id": getattr(started, "id", started)}
+
+
+def command(services: Services, ask: Ask) -> dict[str, Any]:
+    """Run one command on a rollout and return what it is then."""
+    verb = ask.path["command"]
+    if verb not in COMMANDS:
+        raise MissingError(f"there is no command {verb!r}; there are: {', '.join(COMMANDS)}", at="command")
+    body: Reason = ask.body
+    getattr(services.rollouts, verb)(ask.path["id"], by=ask.who.name, reason=body.reason)
+    services.wake()
+    return rollout(services, ask)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/rollouts",
+        VIEW,
+        rollouts,
+        "Rollouts, newest first",
+        query={"endpoint": "only of this one", "limit": "1 to 500"},
+    ),
+    Route("POST", "/api/rollouts", OPERATE, create, "Start a rollout", NewRollout),
+    Route("GET", "/api/rollouts/{id}", VIEW, rollout, "One rollout with its evidence and moves"),
+    Route("POST", "/api/rollouts/{id}/{command}", OPERATE, command, f"One of {', '.join(COMMANDS)}", Reason),
+)

@@ -1,0 +1,108 @@
+import { post } from "../api";
+import { ago, clock, count, number, percent, seconds, short, words } from "../format";
+import { useData } from "../live";
+import { Badge } from "../parts/badge";
+import { Confirm } from "../parts/confirm";
+import { Curve } from "../parts/curve";
+import { Dial, LEVELS } from "../parts/dial";
+import { Card, Empty, PageHead, Waiting } from "../parts/empty";
+import { attempt } from "../parts/toast";
+import { operates } from "../session";
+import type { Automation, Certificate, Lineage, Shadow } from "../types";
+
+const TOPICS = ["levels", "lineages", "certificates", "routing"];
+
+export function AutomationPage({ endpoint }: { endpoint: string }) {
+  const { data, fault, reload } = useData<Automation>(`/api/levels?endpoint=${encodeURIComponent(endpoint)}`, TOPICS);
+  const head = <PageHead title="Automation" sub={endpoint} />;
+  if (!data) return <>{head}<Waiting fault={fault} /></>;
+  const valid = data.certificates.filter((c) => c.state === "valid");
+  const past = data.certificates.filter((c) => c.state !== "valid");
+  return (
+    <>
+      {head}
+      <Card title="Degree of automation" side={<Badge state="info" text={words(data.level)} />} wide>
+        <Dial level={data.level} max={data.max} />
+        {data.next && data.why_not_higher && <p class="notice calm"><b>Why not {words(data.next)}?</b> {data.why_not_higher}</p>}
+        {operates() && <Moves data={data} done={reload} />}
+      </Card>
+      <Card title="Certificates in force" wide>
+        {valid.length === 0 && <Empty title="No certificate is in force">Without one the model decides nothing by itself. Blind judgements of people earn it.</Empty>}
+        {valid.map((c) => <CertificateRow key={c.id} certificate={c} now={data.now_us} />)}
+      </Card>
+      {data.lineages.filter((l) => l.state !== "closed").map((l) => <LineageCard key={l.id} lineage={l} certificates={valid} />)}
+      {data.shadow && <Agreement shadow={data.shadow} />}
+      <Card title="Every move of the level" wide>
+        {data.moves.length === 0 && <Empty title="The level has not moved yet" />}
+        <ol class="moves">{data.moves.map((m) => <li key={m.id}><span class="when">{clock(m.at_us)}</span><span><b>{words(m.from_level)} → {words(m.to_level)}</b> {m.cause} <span class="quiet">{m.author}</span></span></li>)}</ol>
+      </Card>
+      {past.length > 0 && <Card title="Past certificates" wide>{past.map((c) => <CertificateRow key={c.id} certificate={c} now={data.now_us} />)}</Card>}
+    </>
+  );
+}
+
+function Moves({ data, done }: { data: Automation; done: () => void }) {
+  const at = LEVELS.indexOf(data.level as (typeof LEVELS)[number]);
+  const top = LEVELS.indexOf(data.max as (typeof LEVELS)[number]);
+  const move = (to: string) => () =>
+    attempt(() => post("/api/levels", { endpoint: data.endpoint, to, approve: true }), `The level is ${words(to)}.`).then(done);
+  const [up, down] = [LEVELS[at + 1], LEVELS[at - 1]];
+  return (
+    <div class="row commands">
+      {up && at < top && <Confirm label={`Up to ${words(up)}`} primary reason={false} title={`Go up to ${words(up)}?`} text="tenure checks the evidence and refuses with the missing number when it does not suffice." onConfirm={move(up)} />}
+      {down && <Confirm label={`Down to ${words(down)}`} reason={false} title={`Go down to ${words(down)}?`} text="More goes to people at once. Going up again needs its evidence." onConfirm={move(down)} />}
+      {at > 0 && <Confirm label="People decide all" danger reason={false} title="Let people decide everything?" text="The model decides nothing any more, at once." onConfirm={move("human_only")} />}
+    </div>
+  );
+}
+
+function CertificateRow({ certificate: c, now }: { certificate: Certificate; now: number }) {
+  return (
+    <article class="certificate">
+      <div class="gate-head"><h3>{c.side === "*" ? "all answers" : `answers “${c.side}”`} · {short(c.version)}</h3><Badge state={c.state} /></div>
+      <p class="claim">{c.claim}</p>
+      <p class="quiet">confidence ≥ {number(c.threshold)} · {c.k} wrong of {count(c.n)} · covers {percent(c.coverage)} · {c.state === "valid" ? `ends in ${seconds((c.expires_us - now) / 1e6)}` : `${ago(c.ended_us, now)}: ${c.cause}`}</p>
+    </article>
+  );
+}
+
+function LineageCard({ lineage: l, certificates }: { lineage: Lineage; certificates: Certificate[] }) {
+  const inForce = certificates.find((c) => c.version === l.version && c.side === l.side);
+  const best = Math.max(0, ...l.curve.map((p) => p.log_e));
+  const share = l.curve.length ? Math.min(1, best / -Math.log(l.delta)) : null;
+  return (
+    <Card title={`Evidence for ${l.side === "*" ? "all answers" : `“${l.side}”`} · ${short(l.version)}`} side={<Badge state={l.state === "open" ? "running" : "wait"} text={l.state === "open" ? "counting" : words(l.state)} />} wide>
+      <div class="two">
+        <div>
+          <p>{l.note}</p>
+          <dl class="facts small">
+            <div><dt>Blind labels</dt><dd>{count(l.labels)}</dd></div>
+            <div><dt>Attempt</dt><dd>{count(l.attempt)}</dd></div>
+            <div><dt>Bound</dt><dd>{percent(l.bound)}</dd></div>
+            <div><dt>Confidence</dt><dd>{percent(1 - l.delta)}</dd></div>
+          </dl>
+          {share != null && <div class="meter" role="meter" aria-label="Evidence collected of that which a certificate needs" aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(share * 100)}><i class="calm" style={{ width: `${share * 100}%` }} /></div>}
+        </div>
+        {l.curve.some((p) => p.n > 0) ? <Curve lineage={l} threshold={inForce?.threshold} /> : <Empty title="No curve yet">It appears with the first blind judgements of this version's answers.</Empty>}
+      </div>
+    </Card>
+  );
+}
+
+function Agreement({ shadow: s }: { shadow: Shadow }) {
+  return (
+    <Card title={`${short(s.version)} and people, read blind`} wide>
+      <p class="claim">{s.sentence}</p>
+      {s.directions.length > 0 && (
+        <div class="scroll" tabIndex={0} role="region" aria-label="Directions of disagreement">
+          <table>
+            <thead><tr><th scope="col">Model said</th><th scope="col">People said</th><th scope="col">Share of the model's answer</th><th scope="col">95 % interval</th><th scope="col">Counts</th></tr></thead>
+            <tbody>{s.directions.map((d) => (
+              <tr key={d.model + d.person}><th scope="row">{d.model}</th><td>{d.person}</td><td>{percent(d.share)}</td><td class="nowrap">{percent(d.low)} – {percent(d.high)}</td><td>{count(d.count)} of {count(d.of)}</td></tr>
+            ))}</tbody>
+          </table>
+        </div>
+      )}
+    </Card>
+  );
+}

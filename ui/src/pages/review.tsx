@@ -1,0 +1,146 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ago, percent, value } from "../format";
+import { useData } from "../live";
+import { Card, Empty, PageHead } from "../parts/empty";
+import { say } from "../parts/toast";
+import { href } from "../route";
+import { central, moved, resized } from "../review/boxes";
+import { boxLabel, judgement, missing, opened, rejected, without, type Draft } from "../review/desk";
+import { Fields } from "../review/fields";
+import { Help } from "../review/help";
+import { BoxList, Labels, Lights, Suggestion } from "../review/panel";
+import { Skip } from "../review/skip";
+import { Stage, type Command, type Light } from "../review/stage";
+import { Work } from "../review/work";
+import { judges, me } from "../session";
+import type { ReviewItem } from "../types";
+
+export function ReviewPage({ endpoint }: { endpoint: string }) {
+  const [work] = useState(() => new Work(endpoint));
+  useEffect(() => {
+    if (!judges()) return;
+    work.start();
+    return () => work.stop();
+  }, [work]);
+  const counts = useData<{ open: number; conflict: number; pending: number }>(`/api/reviews/counts?endpoint=${encodeURIComponent(endpoint)}`, ["reviews"]);
+  const item = work.items.value[0];
+  const others = me.value!.endpoints.filter((name) => name !== endpoint);
+  const sub = `${endpoint} · ${counts.data?.open ?? "–"} waiting · ${work.done.value} judged by you now`;
+  const head = (
+    <PageHead title="Review" sub={sub}>
+      {work.waiting.value > 0 && <span class="badge warn" role="status">● {work.waiting.value} on the way</span>}
+      {others.map((name) => <a key={name} href={href("review", name)}>{name}</a>)}
+    </PageHead>
+  );
+  if (!judges()) return <>{head}<Empty title="Your role does not judge">Ask an operator for a reviewer's token.</Empty></>;
+  if (work.fault.value && !item) return <>{head}<div class="notice bad" role="alert">{work.fault.value.message}</div></>;
+  if (!item) return <>{head}{work.asked.value ? <Empty title="Nothing waits for you">New items appear here by themselves. <button onClick={() => void work.undo()}>Undo your last judgement</button></Empty> : <p class="quiet" role="status">Loading …</p>}</>;
+  return <>{head}<Item key={item.item + item.token} item={item} work={work} /></>;
+}
+
+function Item({ item, work }: { item: ReviewItem; work: Work }) {
+  const [draft, setDraft] = useState<Draft>(() => opened(item));
+  const [light, setLight] = useState<Light>({ brightness: 1, contrast: 1 });
+  const [hidden, setHidden] = useState(false);
+  const [dialog, setDialog] = useState<"" | "help" | "skip">("");
+  const command = useRef<Command | null>(null);
+  const src = work.media.value.get(item.item);
+  const isImage = item.media_type.startsWith("image/");
+
+  const submit = (d: Draft) => {
+    const gap = missing(d);
+    if (gap) return say(gap, true);
+    work.submit(judgement(d));
+  };
+  const choose = (label: unknown) => {
+    const next = { ...draft, value: label };
+    setDraft(next);
+    if (!item.regions) submit(next);
+  };
+  const accept = () => (item.suggestion ? submit(opened(item)) : say("Nothing is suggested for this item: judge it yourself.", true));
+  const nudge = (dx: number, dy: number, grow: boolean) => {
+    const box = draft.boxes[draft.selected];
+    if (!box) return command.current?.pan(-dx * 12, -dy * 12);
+    const size = command.current!.size();
+    const next = grow ? resized(box, "se", dx * 2, dy * 2, size) : moved(box, dx * 2, dy * 2, size);
+    setDraft({ ...draft, boxes: draft.boxes.map((b, i) => (i === draft.selected ? next : b)) });
+  };
+  const newBox = () => {
+    const size = command.current?.size();
+    if (!size?.width || !item.regions) return;
+    setDraft({ ...draft, boxes: [...draft.boxes, central(size, boxLabel(item, draft))], selected: draft.boxes.length });
+  };
+  const cycle = (step: number) => {
+    const n = draft.boxes.length;
+    if (n) setDraft({ ...draft, selected: (Math.max(draft.selected, step > 0 ? -1 : 0) + step + n) % n });
+  };
+  const lit = (key: keyof Light, step: number) => setLight((l) => ({ ...l, [key]: Math.min(4, Math.max(0.2, Number((l[key] + step).toFixed(2)))) }));
+
+  const keys: Record<string, (shift: boolean) => void> = {
+    Enter: () => submit(draft), a: accept, r: () => setDraft(rejected(item, draft)), s: () => setDialog("skip"), u: () => void work.undo(),
+    n: newBox, "[": () => cycle(-1), "]": () => cycle(1), Delete: () => setDraft(without(draft, draft.selected)), Backspace: () => setDraft(without(draft, draft.selected)),
+    Escape: () => setDraft({ ...draft, selected: -1 }), "+": () => command.current?.zoom(1.25), "=": () => command.current?.zoom(1.25), "-": () => command.current?.zoom(0.8),
+    "0": () => command.current?.fit(), b: (shift) => lit("brightness", shift ? -0.2 : 0.2), c: (shift) => lit("contrast", shift ? -0.2 : 0.2),
+    h: () => setHidden(!hidden), "?": () => setDialog("help"),
+    ArrowLeft: (s) => nudge(-1, 0, s), ArrowRight: (s) => nudge(1, 0, s), ArrowUp: (s) => nudge(0, -1, s), ArrowDown: (s) => nudge(0, 1, s),
+  };
+  useEffect(() => {
+    const press = (event: KeyboardEvent) => {
+      work.touch();
+      if (dialog || event.ctrlKey || event.metaKey || event.altKey || typing(event)) return;
+      const label = item.labels[Number(event.key) - 1];
+      const act = label !== undefined ? () => choose(label) : keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+      if (!act) return;
+      event.preventDefault();
+      act(event.shiftKey);
+    };
+    const point = () => work.touch();
+    window.addEventListener("keydown", press);
+    window.addEventListener("pointermove", point);
+    return () => {
+      window.removeEventListener("keydown", press);
+      window.removeEventListener("pointermove", point);
+    };
+  });
+  return (
+    <div class="review">
+      <div class="review-view">
+        {isImage && src && <Stage src={src} boxes={draft.boxes} selected={draft.selected} hidden={hidden} light={light} draws={item.regions !== null} label={boxLabel(item, draft)}
+          command={command} onBoxes={(boxes) => setDraft((d) => ({ ...d, boxes }))} onSelect={(selected) => setDraft((d) => ({ ...d, selected }))} />}
+        {isImage && src === undefined && <div class="stage"><p class="quiet pad" role="status">The photo is being fetched …</p></div>}
+        {isImage && src === "" && <Fields item={{ ...item, record: null }} src={undefined} />}
+        {!isImage && <Fields item={item} src={src} />}
+        {isImage && <Lights light={light} setLight={setLight} zoom={(f) => command.current?.zoom(f)} fit={() => command.current?.fit()} hidden={hidden} setHidden={setHidden} />}
+      </div>
+      <aside class="review-side" aria-label="Judgement">
+        {item.adjudicate && <Card title="Readers disagree"><ul class="plain-list">{item.readings.map((r, i) => <li key={i}>Reading {i + 1}: <b>{value(r.value)}</b>{r.regions.length > 0 && `, ${r.regions.length} boxes`}</li>)}</ul></Card>}
+        <Suggestion item={item} />
+        <Labels item={item} draft={draft} choose={choose} type={(v) => setDraft({ ...draft, value: v })} />
+        {item.regions && <BoxList draft={draft} setDraft={setDraft} add={newBox} />}
+        <div class="stack">
+          <button class="primary" onClick={() => submit(draft)}>Submit <kbd>Enter</kbd></button>
+          {item.suggestion && <button onClick={accept}>Accept as suggested <kbd>A</kbd></button>}
+          {item.suggestion && <button onClick={() => setDraft(rejected(item, draft))}>Reject <kbd>R</kbd></button>}
+          <div class="row">
+            <button onClick={() => setDialog("skip")}>Skip <kbd>S</kbd></button>
+            <button onClick={() => void work.undo()}>Undo <kbd>U</kbd></button>
+            <button onClick={() => setDialog("help")}>Help <kbd>?</kbd></button>
+          </div>
+        </div>
+        <p class="quiet">Came {ago(item.created_us, Date.now() * 1000)}{item.deadline_us > 0 && ` · decided by the fallback ${ago(item.deadline_us, Date.now() * 1000)}`}{item.suggestion?.confidence != null && ` · confidence ${percent(item.suggestion.confidence)}`}</p>
+      </aside>
+      <Help open={dialog === "help"} close={() => setDialog("")} />
+      <Skip open={dialog === "skip"} close={() => setDialog("")} skip={(reason) => work.skip(reason)} />
+    </div>
+  );
+}
+
+/** The key belongs to a field or a button, not to the page. */
+function typing(event: KeyboardEvent): boolean {
+  const target = event.target;
+  if (!(target instanceof HTMLElement)) return false;
+  if (target instanceof HTMLInputElement || target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement) {
+    return target.type !== "range" || event.key.startsWith("Arrow");
+  }
+  return (event.key === "Enter" || event.key === " ") && target.closest("button, a, summary") !== null;
+}

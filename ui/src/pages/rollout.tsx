@@ -1,0 +1,138 @@
+import { useState } from "preact/hooks";
+import { post } from "../api";
+import { ago, clock, short, value, words } from "../format";
+import { useData } from "../live";
+import { Badge } from "../parts/badge";
+import { Confirm } from "../parts/confirm";
+import { Card, Empty, PageHead, Waiting } from "../parts/empty";
+import { Evidence } from "../parts/evidence";
+import { Ladder, stepName } from "../parts/ladder";
+import { attempt } from "../parts/toast";
+import { href } from "../route";
+import { operates } from "../session";
+import type { Rollout, RolloutDetail, Summary, Version } from "../types";
+
+const OPEN = ["draft", "running", "paused"];
+
+export function RolloutPage({ endpoint, id }: { endpoint: string; id: string }) {
+  const name = encodeURIComponent(endpoint);
+  const list = useData<{ rollouts: Rollout[]; now_us: number }>(`/api/rollouts?endpoint=${name}`, ["rollouts"]);
+  const current = id || list.data?.rollouts.find((r) => OPEN.includes(r.state))?.id || list.data?.rollouts[0]?.id;
+  const detail = useData<RolloutDetail>(current ? `/api/rollouts/${encodeURIComponent(current)}` : null, ["rollouts", "evidence", "routing"]);
+  const head = <PageHead title="Rollout" sub={endpoint} />;
+  if (!list.data) return <>{head}<Waiting fault={list.fault} /></>;
+  const running = list.data.rollouts.some((r) => OPEN.includes(r.state));
+  const reload = () => { list.reload(); detail.reload(); };
+  return (
+    <>
+      {head}
+      {!running && <Start endpoint={endpoint} done={reload} />}
+      {detail.data && <Detail rollout={detail.data} done={reload} />}
+      {list.data.rollouts.length > 0 && <History rollouts={list.data.rollouts} now={list.data.now_us} current={current ?? ""} />}
+    </>
+  );
+}
+
+function Start({ endpoint, done }: { endpoint: string; done: () => void }) {
+  const name = encodeURIComponent(endpoint);
+  const versions = useData<{ versions: Version[] }>(`/api/versions?endpoint=${name}`, ["versions", "routing"]);
+  const facts = useData<Summary>(`/api/endpoints/${name}`, ["routing"]);
+  const [candidate, setCandidate] = useState("");
+  const stable = facts.data?.routing?.stable ?? null;
+  const choices = (versions.data?.versions ?? []).filter((v) => v.id !== stable && v.state !== "retired");
+  const chosen = choices.some((v) => v.id === candidate) ? candidate : (choices[0]?.id ?? "");
+  return (
+    <Card wide>
+      <Empty title="No rollout is running">
+        {choices.length ? "Start one: the version climbs the project's ladder, and falls back by itself when the evidence turns against it." : "Register another version with “tenure register” to start one."}
+      </Empty>
+      {operates() && choices.length > 0 && (
+        <div class="row center">
+          <label class="inline">Version
+            <select value={chosen} onChange={(e) => setCandidate(e.currentTarget.value)}>{choices.map((v) => <option key={v.id} value={v.id}>{v.id}</option>)}</select>
+          </label>
+          <Confirm label="Start rollout" primary reason={false} title={`Start the rollout of ${short(chosen)}?`}
+            text={`It runs beside ${stable ? short(stable) : "the people"}, step by step.`}
+            onConfirm={() => attempt(() => post("/api/rollouts", { endpoint, candidate: chosen }), "The rollout is started.").then(done)} />
+        </div>
+      )}
+    </Card>
+  );
+}
+
+function Detail({ rollout: r, done }: { rollout: RolloutDetail; done: () => void }) {
+  const here = r.verdicts.filter((v) => v.step === r.step);
+  const verdicts = here.length ? here : r.verdicts.slice(-4);
+  return (
+    <>
+      <Card title={`${short(r.candidate)} replaces ${r.stable ? short(r.stable) : "people only"}`} side={<Badge state={r.state} />} wide>
+        <Ladder rollout={r} />
+        {r.reason && <p>{r.reason}</p>}
+        <p class="quiet">At this step since {ago(r.step_started_us, r.now_us)} · attempt {r.attempt} · started by {r.created_by} · <code>{r.candidate}</code></p>
+        {(r.waits ?? []).length > 0 && <ul class="waits">{(r.waits ?? []).map((w) => <li key={w}>{w}</li>)}</ul>}
+        {operates() && OPEN.includes(r.state) && <Commands rollout={r} done={done} />}
+      </Card>
+      <Card title="Evidence" wide>
+        {verdicts.length === 0 ? <Empty title="No evidence yet">Each gate says here how far it is from its limit.</Empty>
+          : <div class="gates">{verdicts.map((v) => <Evidence key={v.gate} verdict={v} rollout={r} />)}</div>}
+        {verdicts.length > 0 && <p class="quiet">The bar is the evidence that the candidate is worse; at its end the rollout falls back by itself. It stays valid however often it is looked at.</p>}
+      </Card>
+      <Card title="Moves" wide>
+        <ol class="moves">
+          {r.moves.toReversed().map((m) => (
+            <li key={m.id}>
+              <span class="when">{clock(m.at_us)}</span>
+              <span><b>{m.from_state === m.to_state ? `${stepName(r.plan.steps?.[m.from_step])} → ${stepName(r.plan.steps?.[m.to_step])}` : `${words(m.from_state)} → ${words(m.to_state)}`}</b> {m.reason} <span class="quiet">{m.author}</span>
+                {Object.keys(m.numbers).length > 0 && <details><summary>The numbers</summary><Numbers of={m.numbers} /></details>}
+              </span>
+            </li>
+          ))}
+        </ol>
+      </Card>
+    </>
+  );
+}
+
+export function Numbers({ of }: { of: Record<string, unknown> }) {
+  return <dl class="numbers">{Object.entries(of).map(([k, v]) => <div key={k}><dt>{words(k)}</dt><dd>{typeof v === "number" ? Number(v.toPrecision(4)) : value(v)}</dd></div>)}</dl>;
+}
+
+function Commands({ rollout: r, done }: { rollout: RolloutDetail; done: () => void }) {
+  const steps = r.plan.steps ?? [];
+  const run = (command: string, said: string) => (reason: string) =>
+    attempt(() => post(`/api/rollouts/${encodeURIComponent(r.id)}/${command}`, { reason }), said).then(done);
+  const name = short(r.candidate);
+  return (
+    <div class="row commands">
+      {r.state === "draft" && <Confirm label="Start" primary title={`Start ${name}?`} text={`It begins at ${stepName(steps[0])}.`} onConfirm={run("start", "The rollout runs.")} />}
+      {r.state === "running" && <Confirm label="Pause" title={`Pause ${name}?`} text="The share stays as it is; no step is taken until you resume." onConfirm={run("pause", "The rollout is paused.")} />}
+      {r.state === "paused" && <Confirm label="Resume" primary title={`Resume ${name}?`} text="Steps are taken again when their gates allow it." onConfirm={run("resume", "The rollout runs again.")} />}
+      {r.state !== "draft" && <Confirm label="Promote" title={`Promote ${name} now?`} text={`It goes to ${stepName(steps[r.step + 1] ?? steps.at(-1))} without waiting for the rest of the evidence. This is your decision, and recorded as yours.`} onConfirm={run("promote", "The candidate is promoted.")} />}
+      {r.state === "draft" ? <Confirm label="Cancel" title={`Cancel ${name}?`} text="The draft is closed." onConfirm={run("cancel", "The rollout is cancelled.")} />
+        : <Confirm label="Roll back" danger title={`Roll back ${name}?`} text={`${r.stable ? short(r.stable) : "People"} answer every request again, within a fraction of a second.`} onConfirm={run("rollback", "Rolled back.")} />}
+    </div>
+  );
+}
+
+function History({ rollouts, now, current }: { rollouts: Rollout[]; now: number; current: string }) {
+  return (
+    <Card title="All rollouts" wide>
+      <div class="scroll" tabIndex={0} role="region" aria-label="All rollouts">
+        <table>
+          <thead><tr><th scope="col">Candidate</th><th scope="col">State</th><th scope="col">Reached</th><th scope="col">Why</th><th scope="col">When</th></tr></thead>
+          <tbody>
+            {rollouts.map((r) => (
+              <tr key={r.id} class={r.id === current ? "here" : ""}>
+                <td><a href={href("rollout", r.endpoint, r.id)}>{short(r.candidate)}</a></td>
+                <td><Badge state={r.state} /></td>
+                <td>{stepName(r.plan.steps?.[r.step])}</td>
+                <td class="long">{r.reason || "–"}</td>
+                <td class="nowrap">{ago(r.created_us, now)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </Card>
+  );
+}

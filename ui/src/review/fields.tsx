@@ -1,0 +1,20 @@
+// A text or a record, as fields; sound with the browser's player.
+
+import { value, words } from "../format";
+import type { ReviewItem } from "../types";
+
+export function Fields({ item, src }: { item: ReviewItem; src: string | undefined }) {
+  if (item.media_type.startsWith("audio/")) return src ? <audio class="sound" controls src={src} aria-label="The sound to judge" /> : <p class="quiet">The sound is being fetched …</p>;
+  const record = item.record;
+  if (typeof record === "string") return <blockquote class="text-item">{record}</blockquote>;
+  if (record && typeof record === "object") {
+    return (
+      <dl class="record">
+        {Object.entries(record).map(([name, v]) => (
+          <div key={name}><dt>{words(name)}</dt><dd class={v == null ? "missing" : ""}>{v == null ? "missing" : value(v)}</dd></div>
+        ))}
+      </dl>
+    );
+  }
+  return <p class="notice warn">The input of this item was not kept. Skip it with that reason.</p>;
+}

@@ -1,0 +1,29 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+
+const REASONS = ["cannot be seen well enough", "not sure", "the image is broken", "not a case for this question"];
+
+export function Skip({ open, close, skip }: { open: boolean; close: () => void; skip: (reason: string) => void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const [other, setOther] = useState("");
+  useEffect(() => {
+    if (open) dialog.current?.showModal();
+    else dialog.current?.close();
+  }, [open]);
+  const choose = (reason: string) => {
+    close();
+    setOther("");
+    skip(reason);
+  };
+  return (
+    <dialog ref={dialog} aria-labelledby="skip-title" onClose={close}
+      onKeyDown={(e) => { const reason = REASONS[Number(e.key) - 1]; if (reason && !(e.target instanceof HTMLInputElement)) { e.preventDefault(); choose(reason); } }}>
+      <h2 id="skip-title">Skip: why?</h2>
+      <div class="stack">{REASONS.map((reason, i) => <button key={reason} onClick={() => choose(reason)}><kbd>{i + 1}</kbd> {reason}</button>)}</div>
+      <form class="row" onSubmit={(e) => { e.preventDefault(); choose(other); }}>
+        <label class="grow">Another reason<input type="text" required maxLength={200} value={other} onInput={(e) => setOther(e.currentTarget.value)} /></label>
+        <button type="submit">Skip</button>
+      </form>
+      <div class="row end"><button onClick={close}>Cancel</button></div>
+    </dialog>
+  );
+}

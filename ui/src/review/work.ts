@@ -1,0 +1,168 @@
+// A reviewer's work: leased items with their media fetched ahead, judgements out, leases kept alive.
+
+import { signal } from "@preact/signals";
+import { Fault, getBlob, post } from "../api";
+import { say } from "../parts/toast";
+import type { Box, ReviewItem } from "../types";
+import { key, Outbox, type Letter } from "./outbox";
+
+const AHEAD = 3;
+const POLL_MS = 4000;
+const RENEW_MS = 30_000;
+const IDLE_MS = 45_000;
+const KEY = "tenure.outbox";
+
+export type Judgement = { value: unknown; regions: Box[] };
+
+export class Work {
+  readonly items = signal<ReviewItem[]>([]);
+  readonly media = signal<ReadonlyMap<string, string>>(new Map());
+  readonly asked = signal(false);
+  readonly waiting = signal(0);
+  readonly done = signal(0);
+  readonly fault = signal<Fault | null>(null);
+  private readonly outbox: Outbox;
+  private timers: number[] = [];
+  private busy = false;
+  private seen = { active: performance.now(), spent: 0 };
+
+  constructor(readonly endpoint: string) {
+    this.outbox = new Outbox(
+      (letter) => post(letter.path, letter.body, letter.key),
+      { read: readLetters, write: writeLetters },
+      (n) => (this.waiting.value = n),
+      (fault) => say(fault.message, true),
+      (tries) => new Promise((resolve) => window.setTimeout(resolve, Math.min(8000, 500 * 2 ** tries))),
+    );
+    this.waiting.value = this.outbox.waiting;
+  }
+
+  start(): void {
+    void this.outbox.flush();
+    void this.fill();
+    this.timers = [
+      window.setInterval(() => void this.fill(), POLL_MS),
+      window.setInterval(() => this.renew(), RENEW_MS),
+      window.setInterval(() => this.tick(), 1000),
+    ];
+  }
+
+  stop(): void {
+    this.timers.forEach((timer) => window.clearInterval(timer));
+    for (const item of this.items.value) void post(`${path(item)}/release`, { token: item.token }).catch(() => {});
+    for (const url of this.media.value.values()) URL.revokeObjectURL(url);
+  }
+
+  /** Somebody is at the keyboard: time counts as active. */
+  touch(): void {
+    this.seen.active = performance.now();
+  }
+
+  submit(judgement: Judgement): void {
+    const item = this.items.value[0];
+    if (!item) return;
+    const body = { token: item.token, ...judgement, seconds: this.seen.spent };
+    this.next();
+    this.done.value += 1;
+    this.outbox.add({ path: `${path(item)}/judgements`, body, key: key() });
+  }
+
+  skip(reason: string): void {
+    const item = this.items.value[0];
+    if (!item) return;
+    this.next();
+    this.outbox.add({ path: `${path(item)}/skip`, body: { token: item.token, reason }, key: key() });
+  }
+
+  /** Take the last judgement back; the item comes up again. */
+  async undo(): Promise<void> {
+    await this.outbox.flush();
+    try {
+      const { item } = await post<{ item: ReviewItem | null }>("/api/reviews/undo", { endpoint: this.endpoint });
+      if (!item) return say("Taken back; the item is open again.");
+      void this.fetchMedia(item);
+      this.items.value = [item, ...this.items.value.filter((other) => other.item !== item.item)];
+      this.done.value = Math.max(0, this.done.value - 1);
+      this.reset();
+      say("Your last judgement is taken back.");
+    } catch (error) {
+      say(error instanceof Fault ? error.message : String(error), true);
+    }
+  }
+
+  private next(): void {
+    const [, ...rest] = this.items.value;
+    this.items.value = rest;
+    this.reset();
+    void this.fill();
+  }
+
+  private async fill(): Promise<void> {
+    const want = AHEAD - this.items.value.length;
+    if (want <= 0 || this.busy) return;
+    this.busy = true;
+    try {
+      const url = `/api/reviews/lease?n=${want}&endpoint=${encodeURIComponent(this.endpoint)}`;
+      const { items } = await post<{ items: ReviewItem[] }>(url);
+      const known = new Set(this.items.value.map((item) => item.item));
+      const fresh = items.filter((item) => !known.has(item.item));
+      if (this.items.value.length === 0 && fresh.length) this.reset();
+      this.items.value = [...this.items.value, ...fresh];
+      this.fault.value = null;
+      await Promise.all(fresh.map((item) => this.fetchMedia(item)));
+    } catch (error) {
+      this.fault.value = error instanceof Fault ? error : null;
+    }
+    this.busy = false;
+    this.asked.value = true;
+  }
+
+  private async fetchMedia(item: ReviewItem): Promise<void> {
+    if (!/^(image|audio)\//.test(item.media_type) || this.media.value.has(item.item)) return;
+    try {
+      const url = URL.createObjectURL(await getBlob(`${path(item)}/media`));
+      this.media.value = new Map([...this.media.value, [item.item, url]]);
+    } catch (error) {
+      if (error instanceof Fault && error.status === 404) this.media.value = new Map([...this.media.value, [item.item, ""]]);
+    }
+  }
+
+  private renew(): void {
+    for (const item of this.items.value) {
+      post(`${path(item)}/renew`, { token: item.token }).catch((error) => {
+        if (!(error instanceof Fault) || error.lost) return;
+        this.items.value = this.items.value.filter((other) => other.item !== item.item);
+      });
+    }
+  }
+
+  private reset(): void {
+    const now = performance.now();
+    this.seen = { active: now, spent: 0 };
+  }
+
+  private tick(): void {
+    const idle = performance.now() - this.seen.active > IDLE_MS;
+    if (!document.hidden && !idle) this.seen.spent += 1;
+  }
+}
+
+export function path(item: ReviewItem): string {
+  return `/api/reviews/${encodeURIComponent(item.item)}`;
+}
+
+function readLetters(): Letter[] {
+  try {
+    return JSON.parse(localStorage.getItem(KEY) ?? "[]");
+  } catch {
+    return [];
+  }
+}
+
+function writeLetters(letters: Letter[]): void {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(letters));
+  } catch {
+    // full or forbidden: the letters live as long as the page
+  }
+}
