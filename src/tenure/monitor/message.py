@@ -25,18 +25,31 @@ def drift(watch: Watch, effect: Effect, also: Sequence[str], when: str, causes: 
 def headline(watch: Watch, effect: Effect) -> str:
     """Return what moved and how far: the mean in the metric's unit, then the share of rows.
 
-    Example: `Input brightness fell from 118 to 53 grey levels (0-255): 98% of the rows are below 104, 10% were.`
+    Example: `Input brightness fell from 118 to 53 grey levels: 98% of the rows are below 104, 10% were.`
     """
     metric = metrics.find(watch.metric, watch.stage)
     name = f"{watch.stage.capitalize()} {metric.title}"
-    share = f"{effect.share_now:.0%} of the rows are {effect.bet}, {effect.share_before:.0%} were."
     if effect.bet == "missing":
         return f"{name} is missing in {effect.share_now:.0%} of the rows, before in {effect.share_before:.0%}."
+    verb = "fell" if effect.mean_now < effect.mean_before else "rose"
+    moved = f"{name} {verb} from {_amount(effect.mean_before, metric)} to {_amount(effect.mean_now, metric)}"
+    unit = "" if metric.unit == "share" else f" {metric.unit}".rstrip()
+    if is_yes_or_no(watch):
+        return f"{moved}."
     if effect.bet == "unseen":
         span = f"{watch.low:.4g} to {watch.high:.4g}"
-        share = f"{effect.share_now:.0%} of the rows are outside what the reference saw ({span})."
-    verb = "fell" if effect.mean_now < effect.mean_before else "rose"
-    return f"{name} {verb} from {effect.mean_before:.4g} to {effect.mean_now:.4g} {metric.unit}: {share}"
+        return f"{moved}{unit}: {effect.share_now:.0%} of the rows are outside what the reference saw ({span})."
+    return f"{moved}{unit}: {effect.share_now:.0%} of the rows are {effect.bet}, {effect.share_before:.0%} were."
+
+
+def is_yes_or_no(watch: Watch) -> bool:
+    """Say whether a metric is 0 or 1 per row: its mean is a share of rows and needs no second number."""
+    name = watch.metric
+    return watch.stage == metrics.OUTPUT and (name == "empty" or name.startswith(metrics.CLASS_PREFIX))
+
+
+def _amount(value: float, metric: metrics.Metric) -> str:
+    return f"{value:.1%}" if metric.unit == "share" else f"{value:.4g}"
 
 
 def when(shape: Shape, starts_us: Sequence[int]) -> str:

@@ -48,7 +48,7 @@ def _input(name: str, unit: str, title: str, source: str) -> Metric:
 
 
 KNOWN: tuple[Metric, ...] = (
-    _input("brightness", "grey levels (0-255)", "brightness", "mean luma of the photo"),
+    _input("brightness", "grey levels", "brightness", "mean luma of the photo, 0 to 255"),
     _input("contrast", "grey levels", "contrast", "standard deviation of the luma"),
     _input("sharpness", "grey levels squared", "sharpness", "variance of the Laplacian of the luma"),
     _input("width", "pixels", "width", "width of the photo"),

@@ -86,6 +86,14 @@ def rebin(
     upsert(conn, t.panes, rows)
 
 
+def prune(conn: Connection, endpoint: str, before_us: int) -> int:
+    """Forget the panes that started before a time; returns how many rows went.
+
+    References and detectors hold what they need, so that this changes nothing but the charts.
+    """
+    return conn.execute(t.panes.delete().where(_P.endpoint == endpoint, _P.pane_us < before_us)).rowcount
+
+
 def upsert(conn: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows, or replace those with the same primary key."""
     if not rows:

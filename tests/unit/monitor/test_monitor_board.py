@@ -15,12 +15,13 @@ from monitor_rows import rows, spec
 from tenure.clock import ManualClock
 from tenure.data import tables as t
 from tenure.data.state import State, verify_audit
-from tenure.errors import ConflictError, MissingError
-from tenure.monitor import alarms, series
+from tenure.errors import CaseError, ConflictError, MissingError
+from tenure.monitor import alarms, panes, series, status
 from tenure.monitor.alarms import AlarmEvent
 from tenure.monitor.board import Monitor
 from tenure.monitor.events import add_event
 from tenure.monitor.measure import Rows
+from tenure.monitor.status import set_status
 from tenure.scope.project import AlarmSpec, EndpointSpec, Threshold
 
 SECOND = 1_000_000
@@ -193,6 +194,37 @@ def test_output_drift_is_another_alarm_and_names_its_cause(line: Line) -> None:
     (fired,) = line.run(6, confidence=0.5)
     assert (fired.kind, fired.metric, fired.version) == ("output", "confidence", "m@1")
     assert "input board has seen no change" in fired.message
+
+
+def test_a_class_share_is_told_in_per_cent(line: Line) -> None:
+    def all_defect(rng: np.random.Generator, start: int) -> Rows:
+        made = rows(rng, start)
+        made.values[:] = ["defect"] * len(made.values)  # type: ignore[index]
+        return made
+
+    line.run(60)
+    (fired,) = line.run(6, all_defect)
+    assert fired.metric == "class:defect"
+    assert fired.message.startswith("Output share of answers “defect” rose from ")
+    assert " to 100.0%. Moved too: share of answers “good”" in fired.message
+
+
+def test_a_metric_on_trial_is_charted_but_raises_nothing(line: Line) -> None:
+    set_status(line.state, "phones", "brightness", "trial", reason="the lamps are being replaced", by="ada")
+    line.run(60)
+    with line.state.read() as conn:
+        assert "brightness" not in {w.metric for w in line.monitor.watches(conn, "phones", "input")}
+        assert status.listing(conn, "phones")[0]["reason"] == "the lamps are being replaced"
+    with pytest.raises(CaseError):
+        set_status(line.state, "phones", "brightness", "retired", reason=" ", by="ada")
+
+
+def test_old_panes_can_be_forgotten(line: Line) -> None:
+    line.run(60)
+    with line.state.begin() as conn:
+        assert panes.prune(conn, "phones", line.now_us()) > 1000
+    (fired,) = line.run(4, light=0.45)
+    assert fired.metric == "brightness"
 
 
 def test_the_automated_share_never_raises_a_drift_alarm(line: Line) -> None:
