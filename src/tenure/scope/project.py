@@ -1,18 +1,35 @@
 """The project file as values: what was promised, section by section in the order of the lifecycle.
 
-Durations are seconds, sizes bytes, shares and rates numbers in [0, 1]. Reading the YAML text, with lines and
-all faults at once, is `scope/reader.py`.
+Durations are seconds, sizes bytes, shares numbers in [0, 1], rates the seconds between two events. How each is
+spelled is `scope/units.py`; reading the YAML text, with lines and all faults at once, is `scope/reader.py`; what
+the keys mean is `scope/keys.py`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tenure.scope.units import Unit
+
 Case = Literal["new", "assist", "replace"]
 InputKind = Literal["image", "audio", "text", "record"]
+Action = Literal["notify", "hold_rollout", "rollback", "drop_level", "open_retraining"]
+
+Duration = Annotated[float, Unit.DURATION]
+Span = Annotated[float, Unit.DURATION, msgspec.Meta(gt=0)]
+Size = Annotated[int, Unit.SIZE, msgspec.Meta(gt=0)]
+Share = Annotated[float, Unit.SHARE]
+Part = Annotated[float, Unit.SHARE, msgspec.Meta(gt=0)]
+Confidence = Annotated[float, Unit.SHARE, msgspec.Meta(gt=0, lt=1)]
+Between = Annotated[float, Unit.RATE, msgspec.Meta(gt=0)]
+Amount = Annotated[float, Unit.AMOUNT]
+Positive = Annotated[float, Unit.NUMBER, msgspec.Meta(gt=0)]
+Count = Annotated[int, Unit.COUNT]
+Some = Annotated[int, Unit.COUNT, msgspec.Meta(ge=1)]
+Port = Annotated[int, Unit.COUNT, msgspec.Meta(le=65535)]
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,17 +43,17 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A metric's promise: `max` or `min`, with the confidence of the claim."""
 
-    max: float | None = None
-    min: float | None = None
-    confidence: float = 0.95
+    max: Amount | None = None
+    min: Amount | None = None
+    confidence: Confidence = 0.95
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What there is to spend."""
 
-    people: int | None = None
-    reviews_per_hour: float | None = None
-    timeline: float | None = None
+    people: Some | None = None
+    reviews_per_hour: Positive | None = None
+    timeline: Span | None = None
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,8 +80,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     required: bool = True
     nullable: bool = False
     values: tuple[str, ...] = ()
-    min: float | None = None
-    max: float | None = None
+    min: Amount | None = None
+    max: Amount | None = None
 
 
 class StageSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,29 +90,29 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     stage: str
     uses: str
     placement: Literal["inline", "thread"] = "thread"
-    budget: float | None = None
+    budget: Span | None = None
 
 
 class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is decided when nobody has decided `after` so many seconds."""
 
     decide: str | int | float | bool
-    after: float = 30.0
+    after: Span = 30.0
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long automation goes on when the controller is gone, before people decide everything."""
 
-    hold: float = 600.0
+    hold: Duration = 600.0
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How requests are answered."""
 
-    latency: float = 0.2
-    qps: float = 50.0
-    max_body: int = 8 * 2**20
-    max_queue: float = 1.0  # seconds of queued work before 503
+    latency: Span = 0.2
+    qps: Positive = 50.0
+    max_body: Size = 8 * 2**20
+    max_queue: Span = 1.0  # seconds of queued work before 503
     on_timeout: Fallback | None = None
     on_controller_lost: Lost = Lost()
 
@@ -104,9 +121,9 @@ class Payloads(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Which inputs are kept. Those of pending and audited requests always are."""
 
     keep: tuple[Literal["all", "pending", "audited", "sampled"], ...] = ("pending", "audited", "sampled")
-    sample: float = 0.1
-    quota: int = 20 * 2**30
-    retention: float = 30 * 86400.0
+    sample: Share = 0.1
+    quota: Size = 20 * 2**30
+    retention: Span = 30 * 86400.0
 
 
 class LogSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,25 +137,25 @@ class LogSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Side(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The bound on errors among automated answers of one label."""
 
-    errors: float
+    errors: Part
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Share of automated decisions that a person checks."""
 
-    steady: float = 0.1
-    rollout: float = 0.5
+    steady: Share = 0.1
+    rollout: Share = 0.5
 
 
 class CertificateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Life of a certificate; `up: approve` waits for an operator, `automatic` does not."""
 
-    expires: float = 7 * 86400.0
-    confidence: float = 0.95
+    expires: Span = 7 * 86400.0
+    confidence: Confidence = 0.95
     up: Literal["approve", "automatic"] = "approve"
     down: Literal["automatic"] = "automatic"
-    pilot: int = 1000  # unlabelled scores before the grid is fixed
-    plan: int = 2000  # labels planned
+    pilot: Some = 1000  # unlabelled scores before the grid is fixed
+    plan: Some = 2000  # labels planned
 
 
 class Automation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,36 +166,36 @@ class Automation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     start: Literal["human_only", "shadow", "assist"] = "human_only"
     max: Literal["human_only", "shadow", "assist", "partial", "full"] = "partial"
-    errors: float | None = None
+    errors: Part | None = None
     sides: dict[str, Side] = {}
     audit: Audit = Audit()
-    blind: float = 0.2  # share of reviewed items shown without the model's answer, from assist upward
+    blind: Share = 0.2  # share of reviewed items shown without the model's answer, from assist upward
     certificate: CertificateSpec = CertificateSpec()
 
 
 class SecondReader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who gets a second blind reading: shares of disagreements and of agreements with the model."""
 
-    disagreements: float = 1.0
-    agreements: float = 0.05
+    disagreements: Share = 1.0
+    agreements: Share = 0.05
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How people's judgements are collected."""
 
-    readers: int = 1
+    readers: Some = 1
     second_reader: SecondReader = SecondReader()
-    lease: float = 120.0
+    lease: Span = 120.0
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One step of a rollout: `shadow` or `share`, and what it waits for."""
 
-    shadow: float | None = None
-    share: float | None = None
-    min: int = 0  # total requests times share
-    min_labels: int = 0
-    bake: float = 0.0
+    shadow: Part | None = None
+    share: Part | None = None
+    min: Count = 0  # total requests times share
+    min_labels: Count = 0
+    bake: Duration = 0.0
     approve: bool = False
 
 
@@ -186,8 +203,8 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One comparison of candidate and stable; `bad` names the outcome that is counted."""
 
     bad: Literal["wrong_decision", "over_latency", "empty_output", "failed"]
-    alpha: float = 0.05
-    maturity: float = 0.0
+    alpha: Confidence = 0.05
+    maturity: Duration = 0.0
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -196,37 +213,37 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     steps: tuple[Step, ...] = ()
     gates: tuple[GateSpec, ...] = ()
     assign: Literal["request", "unit", "unit_epoch"] = "request"
-    epoch: float = 600.0
+    epoch: Span = 600.0
     candidate: Literal["earned", "granted"] = "earned"
     advance: Literal["not_contradicted", "shown"] = "not_contradicted"
-    keep_warm: float = 86400.0
+    keep_warm: Duration = 86400.0
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A plain threshold on a metric's pane mean."""
 
     metric: str
-    above: float | None = None
-    below: float | None = None
-    lasting: float = msgspec.field(name="for", default=0.0)
-    do: tuple[str, ...] = ("notify",)
+    above: Amount | None = None
+    below: Amount | None = None
+    lasting: Duration = msgspec.field(name="for", default=0.0)
+    do: tuple[Action, ...] = ("notify",)
 
 
 class AlarmSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a drift alarm does."""
 
     drift: Literal["any", "data", "concept"] = "any"
-    do: tuple[Literal["notify", "hold_rollout", "rollback", "drop_level", "open_retraining"], ...] = ("notify",)
+    do: tuple[Action, ...] = ("notify",)
 
 
 class Monitor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is watched. `false_alarms`: seconds between false alarms that the project accepts."""
 
-    pane: float = 60.0
-    reference: int = 30  # panes of the reference
-    false_alarms: float = 30 * 86400.0
-    tolerance: float = 0.02
-    notice: float = 3600.0  # seconds within which a shift of 10 % of the rows must be noticed
+    pane: Span = 60.0
+    reference: Some = 30  # panes of the reference
+    false_alarms: Between = 30 * 86400.0
+    tolerance: Share = 0.02
+    notice: Span = 3600.0  # seconds within which a shift of 10 % of the rows must be noticed
     thresholds: tuple[Threshold, ...] = ()
     alarms: tuple[AlarmSpec, ...] = ()
     webhook: str | None = None
@@ -236,10 +253,10 @@ class Retrain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The user's training command; two separate switches for training and deploying by itself."""
 
     command: str | None = None
-    min_labels: int = 500
+    min_labels: Some = 500
     auto_train: bool = False
     auto_deploy: bool = False
-    timeout: float = 3600.0
+    timeout: Span = 3600.0
 
 
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -262,9 +279,9 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The processes and addresses of `tenure serve`."""
 
     host: str = "127.0.0.1"
-    port: int = 8700
-    console_port: int = 8701
-    workers: int = 2
+    port: Port = 8700
+    console_port: Port = 8701
+    workers: Some = 2
     state: str | None = None  # SQLAlchemy URL; default SQLite in the data folder
     data: str = "tenure-data"
 

@@ -1,0 +1,228 @@
+"""What keys of a project file ask of each other: pure checks over the values, in the order of the file.
+
+A project built in Python goes through the same rules; only the reader adds lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tenure.scope.project import (
+    EndpointSpec,
+    Field,
+    Output,
+    Project,
+    RolloutSpec,
+    StageSpec,
+    Threshold,
+)
+
+LEVELS = ("human_only", "shadow", "assist", "partial", "full")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+USES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+JUDGEMENT_MARGIN_S = 0.25
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong at `place`; `needs`: other places whose values the rule used."""
+
+    place: str
+    message: str
+    needs: tuple[str, ...] = ()
+
+
+def faults(project: Project) -> Iterator[Fault]:
+    """Yield every fault of meaning."""
+    yield from _top(project)
+    yield from _output(project.scope.y, "scope.y")
+    yield from _metrics(project)
+    for name, spec in project.endpoints.items():
+        yield from _endpoint(project, name, spec)
+
+
+def _top(project: Project) -> Iterator[Fault]:
+    if project.tenure != 1:
+        yield Fault("tenure", f"expected 1, the version of this format, got {project.tenure}")
+    if not NAME.fullmatch(project.project):
+        yield Fault("project", f"{_NAMES}, got {project.project!r}")
+    if not project.endpoints:
+        yield Fault("endpoints", "expected at least one endpoint")
+    server = project.server
+    if server.port and server.port == server.console_port:
+        yield Fault(
+            "server.console_port", f"expected another port than server.port, {server.port}", ("server.port",)
+        )
+    if server.state is not None and not server.state.startswith(("sqlite:", "postgresql")):
+        yield Fault("server.state", f"expected a postgresql://… or sqlite:///… URL, got {server.state!r}")
+
+
+def _metrics(project: Project) -> Iterator[Fault]:
+    for name, target in project.scope.metrics.items():
+        place = f"scope.metrics.{name}"
+        if target.max is None and target.min is None:
+            yield Fault(place, "expected max or min")
+        if target.max is not None and target.min is not None and target.min > target.max:
+            yield Fault(place, f"min {target.min:g} is above max {target.max:g}")
+
+
+def _endpoint(project: Project, name: str, spec: EndpointSpec) -> Iterator[Fault]:
+    place = f"endpoints.{name}"
+    if not NAME.fullmatch(name):
+        yield Fault(place, _NAMES)
+    output = spec.output or project.scope.y
+    needs = (f"{place}.output", "scope.y")
+    if spec.output is not None:
+        yield from _output(spec.output, f"{place}.output")
+    if output.kind == "label" and not output.labels:
+        yield Fault(
+            place, "expected the labels of its answers, in scope.y.labels or here in output.labels", needs
+        )
+    if output.regions is not None and spec.input != "image":
+        yield Fault(place, f"regions need input: image, not {spec.input}", needs)
+    yield from _fields(spec, place)
+    yield from _pipeline(spec, f"{place}.pipeline")
+    yield from _fallback(spec, output, place)
+    yield from _automation(spec, output, place)
+    yield from _rollout(spec.rollout, project.data.unit, f"{place}.rollout")
+    yield from _monitor(spec, place)
+    if spec.retrain.auto_train and spec.retrain.command is None:
+        yield Fault(f"{place}.retrain.auto_train", "expected retrain.command, the command that trains")
+    if spec.retrain.auto_deploy and spec.retrain.command is None:
+        yield Fault(f"{place}.retrain.auto_deploy", "expected retrain.command, the command that trains")
+
+
+def _output(output: Output, place: str) -> Iterator[Fault]:
+    labels = f"{place}.labels"
+    if output.kind != "label" and output.labels:
+        yield Fault(labels, f"an output of kind {output.kind} has no labels", (f"{place}.kind",))
+    if len(output.labels) == 1:
+        yield Fault(labels, f"expected at least two labels, got only {output.labels[0]}")
+    for label in _doubled(output.labels):
+        yield Fault(labels, f"{label} stands there twice")
+
+
+def _fields(spec: EndpointSpec, place: str) -> Iterator[Fault]:
+    if spec.fields and spec.input != "record":
+        yield Fault(f"{place}.fields", f"fields describe input: record, this endpoint takes {spec.input}")
+    for name, field in spec.fields.items():
+        yield from _field(field, f"{place}.fields.{name}")
+
+
+def _field(field: Field, place: str) -> Iterator[Fault]:
+    if field.values and field.type != "category":
+        yield Fault(f"{place}.values", f"values are for type: category, not {field.type}")
+    if field.type not in ("int", "float") and (field.min is not None or field.max is not None):
+        yield Fault(place, f"min and max are for int and float, not {field.type}")
+    if field.min is not None and field.max is not None and field.min > field.max:
+        yield Fault(place, f"min {field.min:g} is above max {field.max:g}")
+
+
+def _pipeline(spec: EndpointSpec, place: str) -> Iterator[Fault]:
+    for i, stage in enumerate(spec.pipeline):
+        yield from _stage(stage, f"{place}[{i}]")
+    for name in _doubled(tuple(stage.stage for stage in spec.pipeline)):
+        yield Fault(place, f"two stages are called {name}; stages need names of their own")
+    spent = sum(stage.budget or 0.0 for stage in spec.pipeline)
+    if spent > spec.serve.latency:
+        message = f"the stages' budgets sum to {spent:g} s, more than serve.latency, {spec.serve.latency:g} s"
+        yield Fault(place, message, (f"{place.removesuffix('pipeline')}serve.latency",))
+
+
+def _stage(stage: StageSpec, place: str) -> Iterator[Fault]:
+    if not NAME.fullmatch(stage.stage):
+        yield Fault(f"{place}.stage", f"{_NAMES}, got {stage.stage!r}")
+    if not USES.fullmatch(stage.uses):
+        message = f'expected "module:Name", such as "my:Scratch" for class Scratch in my.py, got {stage.uses!r}'
+        yield Fault(f"{place}.uses", message)
+
+
+def _fallback(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]:
+    fallback, at = spec.serve.on_timeout, f"{place}.serve.on_timeout"
+    if fallback is None:
+        return
+    if output.kind == "label" and output.labels and fallback.decide not in output.labels:
+        got, labels = fallback.decide, ", ".join(output.labels)
+        needs = (f"{place}.output", "scope.y")
+        yield Fault(f"{at}.decide", f"expected one of the labels {labels}, got {got}", needs)
+    if output.kind == "number" and (isinstance(fallback.decide, (str, bool))):
+        yield Fault(f"{at}.decide", f"expected a number, got {fallback.decide}", (f"{place}.output", "scope.y"))
+    if fallback.after <= JUDGEMENT_MARGIN_S:
+        yield Fault(f"{at}.after", "expected more than 250ms; people's judgements count until 250ms before it")
+
+
+def _automation(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]:
+    auto, at = spec.automation, f"{place}.automation"
+    bounds = (f"{at}.sides", f"{at}.errors")
+    if LEVELS.index(auto.start) > LEVELS.index(auto.max):
+        yield Fault(f"{at}.start", f"{auto.start} is above max: {auto.max}", (f"{at}.max",))
+    if auto.sides and auto.errors is not None:
+        yield Fault(f"{at}.errors", "expected either errors (all answers) or sides (by label), not both", bounds)
+    if _automates(spec) and not auto.sides and auto.errors is None:
+        message = f"max: {auto.max} needs a bound: errors for all automated answers, or sides by label"
+        yield Fault(f"{at}.max", message, bounds)
+    if _automates(spec) and output.kind != "label":
+        message = f"max: {auto.max} needs an output of kind label; expected at most assist for {output.kind}"
+        yield Fault(f"{at}.max", message, (f"{place}.output", "scope.y"))
+    for label in auto.sides:
+        if output.labels and label not in output.labels:
+            message = f"expected one of the labels {', '.join(output.labels)}"
+            yield Fault(f"{at}.sides.{label}", message, (f"{place}.output", "scope.y"))
+
+
+def _rollout(plan: RolloutSpec, unit: str | None, place: str) -> Iterator[Fault]:
+    shares: list[float] = []
+    for i, step in enumerate(plan.steps):
+        at = f"{place}.steps[{i}]"
+        if (step.shadow is None) == (step.share is None):
+            yield Fault(at, "expected either shadow or share")
+        elif step.share is None and shares:
+            yield Fault(at, "a shadow step cannot follow a share; shadow first")
+        elif step.share is not None:
+            if shares and step.share <= shares[-1]:
+                yield Fault(at, f"shares must rise, got {step.share:g} after {shares[-1]:g}")
+            shares.append(step.share)
+    if plan.steps and (not shares or shares[-1] != 1.0):
+        yield Fault(f"{place}.steps", "expected the last step to be share: 100%")
+    for bad in _doubled(tuple(gate.bad for gate in plan.gates)):
+        yield Fault(f"{place}.gates", f"two gates count {bad}; keep one")
+    if plan.assign != "request" and unit is None:
+        yield Fault(
+            f"{place}.assign", f"{plan.assign} needs data.unit, the key that requests share", ("data.unit",)
+        )
+
+
+def _monitor(spec: EndpointSpec, place: str) -> Iterator[Fault]:
+    watch, at = spec.monitor, f"{place}.monitor"
+    for i, threshold in enumerate(watch.thresholds):
+        yield from _threshold(threshold, f"{at}.thresholds[{i}]")
+    rules = [(f"{at}.thresholds[{i}].do", t.do) for i, t in enumerate(watch.thresholds)]
+    rules += [(f"{at}.alarms[{i}].do", a.do) for i, a in enumerate(watch.alarms)]
+    for where, actions in rules:
+        if "drop_level" in actions and not _automates(spec):
+            message = f"drop_level has nothing to drop below automation.max: partial, it is {spec.automation.max}"
+            yield Fault(where, message, (f"{place}.automation",))
+        if "open_retraining" in actions and spec.retrain.command is None:
+            yield Fault(where, "open_retraining needs retrain.command", (f"{place}.retrain",))
+    if watch.false_alarms <= watch.pane:
+        yield Fault(f"{at}.false_alarms", "expected fewer than one per pane", (f"{at}.pane",))
+    if watch.webhook is not None and not watch.webhook.startswith(("http://", "https://")):
+        yield Fault(f"{at}.webhook", f"expected an http:// or https:// URL, got {watch.webhook!r}")
+
+
+def _threshold(threshold: Threshold, place: str) -> Iterator[Fault]:
+    if (threshold.above is None) == (threshold.below is None):
+        yield Fault(place, "expected either above or below; write two thresholds for a band")
+
+
+def _automates(spec: EndpointSpec) -> bool:
+    return spec.automation.max in ("partial", "full")
+
+
+def _doubled(names: tuple[str, ...]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+_NAMES = "expected a name of small letters, digits, - and _, at most 63"
