@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from tenure.data.frames import Frame, stack
 from tenure.data.records import Flag, Status
 from tenure.monitor import metrics
 from tenure.monitor.profile import Profile
@@ -35,6 +36,13 @@ class Rows(msgspec.Struct, frozen=True):
     versions: tuple[str, ...]
     columns: Mapping[str, Array]
     values: Sequence[Any]
+
+
+def rows_of(parts: Sequence[Frame]) -> Rows:
+    """Return the rows of intact prediction frames of one schema."""
+    schema = parts[0].schema
+    values = [frame.var(i).get("value") for frame in parts for i in range(frame.rows)]
+    return Rows(schema.endpoint, schema.versions, stack(parts), values)
 
 
 class Cell(NamedTuple):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from monitor_rows import LABELS, rows, spec
 
-from tenure.data.records import Flag, Status
+from tenure.data import frames
+from tenure.data.records import Flag, Status, prediction_schema
 from tenure.monitor import profile
-from tenure.monitor.measure import Cell, measure, stable_version
+from tenure.monitor.measure import Cell, measure, rows_of, stable_version
 from tenure.monitor.profile import Profile
 from tenure.scope.project import Output
 
@@ -125,3 +127,23 @@ def test_a_number_is_an_output_metric() -> None:
     made.columns["number"][:] = 7.5
     found = measure(made, pane_us=1_000_000, output=Output(kind="number"))
     assert found[Cell("m@1", "output", "number", 0)].mean == 7.5
+
+
+def test_rows_come_from_real_frames() -> None:
+    made = rows(np.random.default_rng(0), 1_700_000_000_000_000, n=6)
+    inputs = tuple(name[2:] for name in made.columns if name.startswith("x:"))
+    schema = prediction_schema("phones", stages=("detect",), metrics=inputs, versions=made.versions)
+    columns = {name: made.columns[name] for name, _ in schema.columns}
+    blobs = [msgspec.msgpack.encode({"value": value}) for value in made.values]
+    data = frames.encode(schema, run=1, first_seq=0, t_ns=1, columns=columns, var=blobs)
+    frame = frames.read(data, schemas=lambda _: schema)
+    assert isinstance(frame, frames.Frame)
+    parts = [frame, frame]
+    both = rows_of(parts)
+    assert (both.endpoint, both.versions, len(both.values)) == ("phones", ("m@1",), 12)
+    once = measure(made, pane_us=10**12, output=spec().output)
+    twice = measure(both, pane_us=10**12, output=spec().output)
+    assert {cell: profile.n for cell, profile in twice.items()} == {cell: 2 * p.n for cell, p in once.items()}
+    assert next(p.mean for c, p in twice.items() if c.metric == "brightness") == pytest.approx(
+        next(p.mean for c, p in once.items() if c.metric == "brightness")
+    )
