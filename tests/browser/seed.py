@@ -46,7 +46,9 @@ def project() -> p.Project:
         input="image",
         pipeline=(p.StageSpec(stage="crop", uses="my:Crop"), p.StageSpec(stage="scratch", uses="my:Scratch")),
         automation=p.Automation(errors=0.02, blind=0.2),
-        rollout=p.RolloutSpec(steps=STEPS, gates=(p.GateSpec(bad="wrong_decision"), p.GateSpec(bad="over_latency"))),
+        rollout=p.RolloutSpec(
+            steps=STEPS, gates=(p.GateSpec(bad="wrong_decision"), p.GateSpec(bad="over_latency"))
+        ),
         monitor=p.Monitor(pane=PANE_S, thresholds=(p.Threshold(metric="server_load", above=0.91),)),
         retrain=p.Retrain(command="python train.py", min_labels=500),
     )
@@ -101,22 +103,45 @@ class Seed:
         for name, age, origin in rows:
             conn.execute(
                 t.versions.insert().values(
-                    id=name, endpoint=NAME, name=name.split("@")[0], sha=hashlib.sha256(name.encode()).hexdigest(),
-                    manifest="{}", provenance=dumps(origin), state="live" if name == V1 else "registered",
-                    created_us=self.ago(age), created_by="mira",
+                    id=name,
+                    endpoint=NAME,
+                    name=name.split("@")[0],
+                    sha=hashlib.sha256(name.encode()).hexdigest(),
+                    manifest="{}",
+                    provenance=dumps(origin),
+                    state="live" if name == V1 else "registered",
+                    created_us=self.ago(age),
+                    created_by="mira",
                 )  # fmt: skip
             )
 
     def _routing(self, conn: sa.Connection) -> None:
-        policy = Policy(3, Level.PARTIAL, {V1: {"*": 0.93}}, valid_until_ns=(self.now + 6 * 86_400_000_000) * 1000)
-        conn.execute(
-            t.policies.insert().values(endpoint=NAME, body=msgspec.json.encode(policy).decode(), created_us=self.ago(4000), cause="certificate 1")
+        policy = Policy(
+            3, Level.PARTIAL, {V1: {"*": 0.93}}, valid_until_ns=(self.now + 6 * 86_400_000_000) * 1000
         )
-        first = Table(1, self.ago(86_000) * 1000, {NAME: Endpoint(V1, msgspec.structs.replace(policy, level=Level.ASSIST, thresholds={}))})
-        second = Table(2, self.ago(700) * 1000, {NAME: Endpoint(V1, policy, candidate=V2, share=0.25, rollout="r-2")})
+        conn.execute(
+            t.policies.insert().values(
+                endpoint=NAME,
+                body=msgspec.json.encode(policy).decode(),
+                created_us=self.ago(4000),
+                cause="certificate 1",
+            )
+        )
+        first = Table(
+            1,
+            self.ago(86_000) * 1000,
+            {NAME: Endpoint(V1, msgspec.structs.replace(policy, level=Level.ASSIST, thresholds={}))},
+        )
+        second = Table(
+            2, self.ago(700) * 1000, {NAME: Endpoint(V1, policy, candidate=V2, share=0.25, rollout="r-2")}
+        )
         for table, cause in ((first, "scratch-1 answers"), (second, "rollout r-2 reached 25 %")):
             body = msgspec.json.encode(table).decode()
-            conn.execute(t.routing_tables.insert().values(version=table.version, made_us=table.made_ns // 1000, cause=cause, body=body))
+            conn.execute(
+                t.routing_tables.insert().values(
+                    version=table.version, made_us=table.made_ns // 1000, cause=cause, body=body
+                )
+            )
 
     def _automation(self, conn: sa.Connection) -> None:
         moves = (
@@ -125,18 +150,40 @@ class Seed:
             ("assist", "partial", "mira", "certificate 1 was issued", 4_000),
         )
         for low, high, who, cause, age in moves:
-            conn.execute(t.levels.insert().values(endpoint=NAME, at_us=self.ago(age), from_level=low, to_level=high, author=who, cause=cause, numbers="{}"))
+            conn.execute(
+                t.levels.insert().values(
+                    endpoint=NAME,
+                    at_us=self.ago(age),
+                    from_level=low,
+                    to_level=high,
+                    author=who,
+                    cause=cause,
+                    numbers="{}",
+                )
+            )
         grid, labels = [0.99, 0.97, 0.95, 0.93, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5], []
         for number in range(1, 1401):
             score = float(1 - 0.5 * self.rng.beta(0.5, 2.2))
-            labels.append(Label(number, score, bool(self.rng.random() < 0.22 * (1 - score) ** 1.2 + 0.001), False))
+            labels.append(
+                Label(number, score, bool(self.rng.random() < 0.22 * (1 - score) ** 1.2 + 0.001), False)
+            )
         counts = lineage.advance(lineage.start(grid, since=0), grid, 0.02, labels)
         values = {"endpoint": NAME, "version": V1, "side": "*", "bound": 0.02, "delta": 0.05, "started_us": self.ago(70_000),
                   "state": "open", "grid": dumps(grid), "counts": msgspec.json.encode(counts).decode(), "labels": counts.labels,
                   "after_item": 0, "last_item": 1400, "attempt": 1, "note": "certified at 0.93"}  # fmt: skip
         key = conn.execute(t.lineages.insert().values(**values)).inserted_primary_key
         line = {**values, "id": key[0] if key else 1}
-        certificates.issue(conn, line, counts, grid, 3, coverage=0.78, last_item=1400, now_us=self.ago(4000), life_us=7 * 86_400_000_000)  # type: ignore[arg-type]
+        certificates.issue(
+            conn,
+            line,
+            counts,
+            grid,
+            3,
+            coverage=0.78,
+            last_item=1400,
+            now_us=self.ago(4000),
+            life_us=7 * 86_400_000_000,
+        )  # type: ignore[arg-type]
         fresh = lineage.advance(lineage.start(grid, since=1400), grid, 0.02, labels[:240])
         more = {**values, "version": V2, "counts": msgspec.json.encode(fresh).decode(), "labels": fresh.labels, "last_item": 1640,
                 "note": lineage.note(fresh, bound=0.02, delta=0.05, side="*", wanted=1000)}  # fmt: skip
@@ -153,8 +200,26 @@ class Seed:
             reason="", created_us=self.ago(5000), updated_us=self.ago(20)))  # fmt: skip
         moves = (
             ("draft", "running", 0, 0, "started", 4_900, "mira", {}),
-            ("running", "running", 0, 1, "214 labels, no gate failed", 2_900, "tenure", {"labels": 214, "max_log_e": 0.41}),
-            ("running", "running", 1, 2, "203 requests, no gate failed", 700, "tenure", {"requests": 203, "max_log_e": 0.8}),
+            (
+                "running",
+                "running",
+                0,
+                1,
+                "214 labels, no gate failed",
+                2_900,
+                "tenure",
+                {"labels": 214, "max_log_e": 0.41},
+            ),
+            (
+                "running",
+                "running",
+                1,
+                2,
+                "203 requests, no gate failed",
+                700,
+                "tenure",
+                {"requests": 203, "max_log_e": 0.8},
+            ),
         )
         for low, high, a, b, why, age, who, numbers in moves:
             conn.execute(t.rollout_moves.insert().values(
@@ -164,7 +229,11 @@ class Seed:
             conn.execute(t.verdicts.insert().values(rollout="r-2", step=2, gate=gate, outcome=outcome, at_us=self.ago(5),
                 numbers=dumps({"log_e": log_e, "max_log_e": log_e, "alpha": 0.05}), sentence=sentence))  # fmt: skip
             x1, x0, n1, n0 = counts
-            conn.execute(t.evidence.insert().values(rollout="r-2", step=2, gate=gate, rho="0.250000", x1=x1, x0=x0, n1=n1, n0=n0))
+            conn.execute(
+                t.evidence.insert().values(
+                    rollout="r-2", step=2, gate=gate, rho="0.250000", x1=x1, x0=x0, n1=n1, n0=n0
+                )
+            )
 
     def _panes(self, conn: sa.Connection) -> None:
         start = (self.now // (PANE_S * 1_000_000) - PANES) * PANE_S * 1_000_000
@@ -175,7 +244,16 @@ class Seed:
             panes.add(conn, NAME, cells, {})
             seen.append({(c.stage, c.metric): v for c, v in cells.items() if c.stage in ("input",)})
         watches = detector.learn(seen[:60], Terms(threshold=1000.0, risk=0.05, bets=1, delay_rows=2000))
-        body = [{"endpoint": NAME, "stage": w.stage, "metric": w.metric, "learned_us": start, "body": msgspec.json.encode(w).decode()} for w in watches]
+        body = [
+            {
+                "endpoint": NAME,
+                "stage": w.stage,
+                "metric": w.metric,
+                "learned_us": start,
+                "body": msgspec.json.encode(w).decode(),
+            }
+            for w in watches
+        ]
         conn.execute(t.references.insert(), body)
 
     def _pane(self, at: int, *, dark: bool) -> dict[Cell, Profile]:
@@ -187,12 +265,18 @@ class Seed:
         for version, n in ((V1, 300), (V2, 100)):
             auto = 0.42 if dark else 0.79
             out |= {
-                Cell(version, "output", "confidence", at): Profile.of(1 - 0.5 * rng.beta(1.5 if dark else 0.5, 2.2, n)),
+                Cell(version, "output", "confidence", at): Profile.of(
+                    1 - 0.5 * rng.beta(1.5 if dark else 0.5, 2.2, n)
+                ),
                 Cell(version, "output", "automated", at): Profile.flags(rng.random(n) < auto),
-                Cell(version, "output", "class:defect", at): Profile.flags(rng.random(n) < (0.5 if dark else 0.33)),
+                Cell(version, "output", "class:defect", at): Profile.flags(
+                    rng.random(n) < (0.5 if dark else 0.33)
+                ),
                 Cell(version, "output", "n_regions", at): Profile.of(rng.poisson(0.5, n)),
                 Cell(version, "crop", "time_ms", at): Profile.of(rng.gamma(8, 0.1, n)),
-                Cell(version, "scratch", "time_ms", at): Profile.of(rng.gamma(8, 0.6 if version == V1 else 0.7, n)),
+                Cell(version, "scratch", "time_ms", at): Profile.of(
+                    rng.gamma(8, 0.6 if version == V1 else 0.7, n)
+                ),
                 Cell(version, "software", "latency_ms", at): Profile.of(rng.gamma(9, 1.1, n)),
                 Cell(version, "software", "error_share", at): Profile.flags(rng.random(n) < 0.002),
             }
@@ -201,7 +285,10 @@ class Seed:
         return out
 
     def _events(self, conn: sa.Connection) -> None:
-        for text, age, who, where in (("New coating on the glass", 640, "jonas", NAME), ("Lamp 2 replaced", 330, "mira", None)):
+        for text, age, who, where in (
+            ("New coating on the glass", 640, "jonas", NAME),
+            ("Lamp 2 replaced", 330, "mira", None),
+        ):
             conn.execute(t.events.insert().values(endpoint=where, at_us=self.ago(age), text=text, author=who))
         conn.execute(t.alarms.insert().values(
             endpoint=NAME, rule="threshold:server_load", kind="software", state="resolved", metric="server_load", stage="software",
@@ -218,7 +305,16 @@ class Seed:
             self._said(conn, item, V1, "primary", value=said, confidence=0.62 + 0.02 * n, regions=boxes)
         texts = ("The screen arrived with a scratch, and nobody answers my mails.", "Lovely phone, thank you!")
         for n, text in enumerate(texts, 100):
-            self._item(conn, n, f"note{n}", media_type="text/plain", blind=False, level="assist", endpoint="notes", record=dumps(text))
+            self._item(
+                conn,
+                n,
+                f"note{n}",
+                media_type="text/plain",
+                blind=False,
+                level="assist",
+                endpoint="notes",
+                record=dumps(text),
+            )
             self._said(conn, f"note{n}", "words-1@aa", "primary", value="complaint", confidence=0.8, regions=[])
 
     def _item(self, conn: sa.Connection, number: int, item: str, *, media_type: str, blind: bool, level: str,
@@ -242,8 +338,20 @@ class Seed:
 
 
 VERDICTS = (
-    ("wrong_decision", "wait", 1.31, (7, 16, 412, 1240), "Not contradicted yet: evidence 3.7 of the 20 at which it rolls back; 88 more labels to decide."),
-    ("over_latency", "pass", 0.22, (3, 11, 412, 1240), "The candidate is no slower as far as 412 requests show: evidence 1.2 of 20."),
+    (
+        "wrong_decision",
+        "wait",
+        1.31,
+        (7, 16, 412, 1240),
+        "Not contradicted yet: evidence 3.7 of the 20 at which it rolls back; 88 more labels to decide.",
+    ),
+    (
+        "over_latency",
+        "pass",
+        0.22,
+        (3, 11, 412, 1240),
+        "The candidate is no slower as far as 412 requests show: evidence 1.2 of 20.",
+    ),
 )
 AUDIT: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("mira", "level.move", NAME, {"from": "assist", "to": "partial", "certificate": 1}),
@@ -264,9 +372,19 @@ def render(seed: int, *, defect: bool, dark: bool) -> tuple[bytes, list[dict[str
     draw.polygon([(202, 60), (320, 34), (438, 34), (250, 446), (202, 446)], fill=(70, 88, 108))
     boxes = []
     for _ in range(int(rng.integers(1, 3)) if defect else 0):
-        x, y, dx, dy = (int(v) for v in (*rng.integers(225, 330, 1), *rng.integers(60, 330, 1), *rng.integers(35, 80, 1), *rng.integers(25, 80, 1)))
+        x, y, dx, dy = (
+            int(v)
+            for v in (
+                *rng.integers(225, 330, 1),
+                *rng.integers(60, 330, 1),
+                *rng.integers(35, 80, 1),
+                *rng.integers(25, 80, 1),
+            )
+        )
         draw.line([(x, y), (x + dx // 2, y + dy // 3), (x + dx, y + dy)], fill=(205, 214, 222), width=3)
-        boxes.append({"x1": x - 6, "y1": y - 6, "x2": x + dx + 6, "y2": y + dy + 6, "label": "scratch", "confidence": 0.81})
+        boxes.append(
+            {"x1": x - 6, "y1": y - 6, "x2": x + dx + 6, "y2": y + dy + 6, "label": "scratch", "confidence": 0.81}
+        )
     pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(0.8)), dtype=np.float32)
     pixels = pixels * (0.4 if dark else 1.0) + rng.normal(0, 4, pixels.shape)
     out = io.BytesIO()

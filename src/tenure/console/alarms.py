@@ -89,6 +89,13 @@ ROUTES = (
     ),
     Route("POST", "/api/alarms/{id}/acknowledge", OPERATE, acknowledge, "Say that a person knows"),
     Route("POST", "/api/alarms/{id}/resolve", OPERATE, resolve, "Close an alarm by hand"),
-    Route("GET", "/api/events", VIEW, events, "Notes, newest first", query={"endpoint": "only of this one", "limit": "1 to 1000"}),
+    Route(
+        "GET",
+        "/api/events",
+        VIEW,
+        events,
+        "Notes, newest first",
+        query={"endpoint": "only of this one", "limit": "1 to 1000"},
+    ),
     Route("POST", "/api/events", OPERATE, add_event, "Add a note to the charts", NewEvent),
 )

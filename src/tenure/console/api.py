@@ -58,7 +58,9 @@ def _endpoint(services: Services, guard: guards.Guard, stream: Stream, route: Ro
             ask = await _ask(request, route, who)
             if route.path == "/api/stream":
                 events = stream.events(request.headers.get("last-event-id") or ask.query.get("last", ""))
-                return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+                return StreamingResponse(
+                    events, media_type="text/event-stream", headers={"cache-control": "no-store"}
+                )
             if route.path == "/api/session":
                 return await _session(guard, request, ask)
             if route.path == "/api/openapi.json":

@@ -8,6 +8,7 @@ import msgspec
 
 from tenure.console.route import OPERATE, VIEW, Ask, Route, endpoint_of
 from tenure.console.services import Services
+from tenure.deploy.automation.shadow_report import shadow_report
 from tenure.types import Level
 
 
@@ -23,9 +24,11 @@ def levels(services: Services, ask: Ask) -> dict[str, Any]:
     """Return level, certificates, evidence, moves and the comparison with people of one endpoint."""
     name = endpoint_of(services, ask.query.get("endpoint"))
     report = services.automation.report(name)
-    version = report.get("version")
-    shadow = services.automation.shadow_report(name, version) if version else None
     up = services.project.endpoints[name].automation.certificate.up
+    shadow = None
+    if report["version"]:
+        with services.state.read() as conn:
+            shadow = shadow_report(conn, name, report["version"])
     return {**report, "up": up, "shadow": shadow, "now_us": services.state.now_us()}
 
 

@@ -45,7 +45,9 @@ def _spec(services: Services, ask: Ask) -> tuple[str, EndpointSpec]:
 def _window(services: Services, ask: Ask, spec: EndpointSpec) -> tuple[int, int]:
     """Return (start, end): `minutes` of the query, by default 60 panes and at least 5 minutes, up to now."""
     now_us = services.state.now_us()
-    return now_us - ask.integer("minutes", max(5, round(spec.monitor.pane)), low=1, high=44_640) * MINUTE_US, now_us
+    return now_us - ask.integer(
+        "minutes", max(5, round(spec.monitor.pane)), low=1, high=44_640
+    ) * MINUTE_US, now_us
 
 
 _WINDOW = {"minutes": "length of the window up to now, 1 to 44640"}

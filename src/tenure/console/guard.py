@@ -79,7 +79,9 @@ def loopback_host(request: Request) -> bool:
 def set_session(response: Response, request: Request, token: str) -> None:
     """Store the token where scripts cannot read it and other sites cannot send it."""
     secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, token, max_age=COOKIE_S, httponly=True, samesite="strict", secure=secure, path="/")
+    response.set_cookie(
+        COOKIE, token, max_age=COOKIE_S, httponly=True, samesite="strict", secure=secure, path="/"
+    )
 
 
 def clear_session(response: Response) -> None:

@@ -19,7 +19,9 @@ _ENDPOINT = {"endpoint": "only of this one"}
 
 def versions(services: Services, ask: Ask) -> dict[str, Any]:
     """Return registered versions with their provenance, newest first."""
-    statement = sa.select(t.versions).where(*_only(services, ask, t.versions)).order_by(t.versions.c.created_us.desc())
+    statement = (
+        sa.select(t.versions).where(*_only(services, ask, t.versions)).order_by(t.versions.c.created_us.desc())
+    )
     with services.state.read() as conn:
         found = many(conn, statement.limit(200), decode=("manifest", "provenance"))
     return {"versions": found}
@@ -97,7 +99,9 @@ def _only(services: Services, ask: Ask, table: sa.Table) -> list[Any]:
 
 
 ROUTES = (
-    Route("GET", "/api/versions", VIEW, versions, "Registered versions and where they come from", query=_ENDPOINT),
+    Route(
+        "GET", "/api/versions", VIEW, versions, "Registered versions and where they come from", query=_ENDPOINT
+    ),
     Route("GET", "/api/certificates", VIEW, certificates, "Certificates and their claims", query=_ENDPOINT),
     Route(
         "GET",
@@ -107,5 +111,12 @@ ROUTES = (
         "The audit trail, newest first",
         query={"before": "row id", "limit": "1 to 1000", "verify": "1 checks the hash chain"},
     ),
-    Route("GET", "/api/history", VIEW, live_at, "What was live at a time", query={"at": "ISO 8601 with zone; default now"}),
+    Route(
+        "GET",
+        "/api/history",
+        VIEW,
+        live_at,
+        "What was live at a time",
+        query={"at": "ISO 8601 with zone; default now"},
+    ),
 )

@@ -49,7 +49,9 @@ def _operation(route: Route) -> dict[str, Any]:
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
     text = {"type": "string"}
-    in_path = [{"name": n, "in": "path", "required": True, "schema": text} for n in re.findall(r"{(\w+)", route.path)]
+    in_path = [
+        {"name": n, "in": "path", "required": True, "schema": text} for n in re.findall(r"{(\w+)", route.path)
+    ]
     in_query = [{"name": n, "in": "query", "description": d, "schema": text} for n, d in route.query.items()]
     return in_path + in_query
 

@@ -45,7 +45,8 @@ def endpoint(services: Services, ask: Ask) -> dict[str, Any]:
         **entry,
         "pipeline": [{"stage": s.stage, "placement": s.placement, "budget_s": s.budget} for s in spec.pipeline],
         "thresholds": [
-            {"metric": r.metric, "above": r.above, "below": r.below, "for_s": r.lasting} for r in spec.monitor.thresholds
+            {"metric": r.metric, "above": r.above, "below": r.below, "for_s": r.lasting}
+            for r in spec.monitor.thresholds
         ],
         "latency_budget_s": spec.serve.latency,
         "pane_s": spec.monitor.pane,
@@ -58,7 +59,9 @@ def endpoint(services: Services, ask: Ask) -> dict[str, Any]:
 
 def summary(services: Services, conn: Connection, name: str) -> dict[str, Any]:
     """Return the level, the versions, the rollout, the alarms and the queue of one endpoint."""
-    level = one(conn, sa.select(t.levels).where(t.levels.c.endpoint == name).order_by(t.levels.c.id.desc()).limit(1))
+    level = one(
+        conn, sa.select(t.levels).where(t.levels.c.endpoint == name).order_by(t.levels.c.id.desc()).limit(1)
+    )
     return {
         "endpoint": name,
         "input": services.project.endpoints[name].input,
@@ -183,9 +186,19 @@ def needs_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
         add(1, "rollout", text, rollout["step_started_us"])
     waiting = entry["review"]
     if waiting["pending"]:
-        add(2, "review", f"{_count(waiting['pending'], 'client waits', 'clients wait')} for a judgement", waiting["oldest_us"])
+        add(
+            2,
+            "review",
+            f"{_count(waiting['pending'], 'client waits', 'clients wait')} for a judgement",
+            waiting["oldest_us"],
+        )
     if waiting["conflict"]:
-        add(3, "conflict", f"{_count(waiting['conflict'], 'item needs', 'items need')} adjudication", waiting["oldest_us"])
+        add(
+            3,
+            "conflict",
+            f"{_count(waiting['conflict'], 'item needs', 'items need')} adjudication",
+            waiting["oldest_us"],
+        )
     rest = waiting["open"] - waiting["pending"]
     if rest > 0:
         add(4, "review", f"{_count(rest, 'item waits', 'items wait')} in the review queue", waiting["oldest_us"])
@@ -198,5 +211,7 @@ def _count(n: int, one_word: str, many_words: str) -> str:
 
 ROUTES = (
     Route("GET", "/api/overview", VIEW, overview, "Every endpoint's state and what needs a person now"),
-    Route("GET", "/api/endpoints/{endpoint}", VIEW, endpoint, "One endpoint: state, pipeline, thresholds, events"),
+    Route(
+        "GET", "/api/endpoints/{endpoint}", VIEW, endpoint, "One endpoint: state, pipeline, thresholds, events"
+    ),
 )

@@ -45,4 +45,6 @@ def asset(name: str, static: Path = STATIC) -> Response:
     if not file.is_relative_to((static / "assets").resolve()) or not file.is_file():
         raise MissingError(f"there is no file {name!r}", at="path")
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    return Response(file.read_bytes(), media_type=kind, headers={"cache-control": "public, max-age=31536000, immutable"})
+    return Response(
+        file.read_bytes(), media_type=kind, headers={"cache-control": "public, max-age=31536000, immutable"}
+    )

@@ -21,7 +21,9 @@ def one(conn: Connection, statement: Any, *, decode: Sequence[str] = ()) -> dict
     return None if row is None else _plain(row, decode)
 
 
-def newest(conn: Connection, table: sa.Table, limit: int, *where: Any, decode: Sequence[str] = ()) -> list[dict[str, Any]]:
+def newest(
+    conn: Connection, table: sa.Table, limit: int, *where: Any, decode: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Return up to `limit` rows of a table with a serial id, newest first."""
     statement = sa.select(table).where(*where).order_by(table.c.id.desc()).limit(limit)
     return many(conn, statement, decode=decode)

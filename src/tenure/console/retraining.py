@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tenure.console.query import many
-from tenure.console.route import OPERATE, VIEW, Ask, Route, endpoint_of
+from tenure.console.route import VIEW, Ask, Route, endpoint_of
 from tenure.console.services import Services
 from tenure.data import tables as t
 
@@ -27,7 +27,12 @@ def runs(services: Services, ask: Ask) -> dict[str, Any]:
     statement = sa.select(run).where(run.c.endpoint == name).order_by(run.c.started_us.desc())
     with services.state.read() as conn:
         found = many(conn, statement.limit(100), decode=("metrics",))
-    return {"runs": found, "command": spec.command, "min_labels": spec.min_labels, "now_us": services.state.now_us()}
+    return {
+        "runs": found,
+        "command": spec.command,
+        "min_labels": spec.min_labels,
+        "now_us": services.state.now_us(),
+    }
 
 
 ROUTES = (

@@ -51,23 +51,6 @@ class Undo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoint: str | None = None
 
 
-class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Several judgements at once, as a program sends them; each with its item and its own key."""
-
-    judgements: Annotated[tuple[BatchEntry, ...], msgspec.Meta(min_length=1, max_length=500)]
-
-
-class BatchEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One judgement of a batch."""
-
-    item: str
-    token: str
-    value: Value
-    key: Text
-    regions: tuple[Box, ...] = ()
-    seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-
-
 def counts(services: Services, ask: Ask) -> dict[str, Any]:
     """Return how many items wait, by what they wait for."""
     name = endpoint_of(services, ask.query.get("endpoint"))
@@ -86,7 +69,9 @@ def lease(services: Services, ask: Ask) -> dict[str, Any]:
 def submit(services: Services, ask: Ask) -> dict[str, Any]:
     """Store a judgement; the same Idempotency-Key again gives the same answer and no second judgement."""
     if not ask.key:
-        raise CaseError("send the header Idempotency-Key, so that a retry is safe", code="no_key", at="Idempotency-Key")
+        raise CaseError(
+            "send the header Idempotency-Key, so that a retry is safe", code="no_key", at="Idempotency-Key"
+        )
     body: Judgement = ask.body
     answer = services.queue.submit(
         ask.path["item"],
@@ -184,7 +169,11 @@ def undo(services: Services, ask: Ask) -> dict[str, Any]:
     """Take the reader's own last judgement back; the item comes up again under a new lease."""
     again = services.queue.undo(ask.who.name)
     services.wake()
-    return {"item": None if again is None else _shown_all(services, [(again.item, again.token, again.expires_us)])["items"][0]}
+    return {
+        "item": None
+        if again is None
+        else _shown_all(services, [(again.item, again.token, again.expires_us)])["items"][0]
+    }
 
 
 _KEY = "needs the header Idempotency-Key"
@@ -204,5 +193,12 @@ ROUTES = (
     Route("POST", "/api/reviews/{item}/skip", JUDGE, skip, "Give an item to somebody else", SkipItem),
     Route("POST", "/api/reviews/{item}/release", JUDGE, release, "Give an item back", Token),
     Route("POST", "/api/reviews/{item}/renew", JUDGE, renew, "Keep a lease alive", Token),
-    Route("GET", "/api/reviews/{item}/media", JUDGE, media, "The input as it came", answer="application/octet-stream"),
+    Route(
+        "GET",
+        "/api/reviews/{item}/media",
+        JUDGE,
+        media,
+        "The input as it came",
+        answer="application/octet-stream",
+    ),
 )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenure.data.state import State
+from tenure.deploy.automation.ledger import Automation
+from tenure.monitor.board import Monitor
 from tenure.scope.project import Project
 
 Media = tuple[str, bytes]
@@ -37,8 +39,8 @@ class Services:
     state: State
     queue: Any
     rollouts: Any
-    automation: Any
-    monitor: Any
+    automation: Automation
+    monitor: Monitor
     registry: Any
     retrainer: Any
     access: Any

@@ -132,7 +132,10 @@ _BY_ENDPOINT: dict[str, tuple[sa.Table, tuple[Any, ...]]] = {
     "retrain": (t.retrain_runs, (_count(), _max(t.retrain_runs.c.ended_us))),
 }  # fmt: skip
 _WHOLE: dict[str, tuple[Any, ...]] = {
-    "reviews": tuple(sa.select(_max(c)).scalar_subquery() for c in (t.review_items.c.number, t.review_items.c.resolution, t.judgements.c.id)),
+    "reviews": tuple(
+        sa.select(_max(c)).scalar_subquery()
+        for c in (t.review_items.c.number, t.review_items.c.resolution, t.judgements.c.id)
+    ),
     "events": (_max(t.events.c.id),),
     "evidence": (_max(t.verdicts.c.at_us),),
     "audit": (_max(t.audit.c.id),),

@@ -17,6 +17,7 @@ from tenure.data import tables as t
 from tenure.errors import StoreError
 
 GENESIS = "0" * 64
+_READ_ONLY = {"tenure_read_only": True}
 
 
 class State:
@@ -60,8 +61,8 @@ class State:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open one connection for queries."""
-        with self.engine.connect() as conn:
+        """Open one connection for queries; it neither waits for a writer nor keeps one waiting."""
+        with self.engine.connect().execution_options(**_READ_ONLY) as conn:
             yield conn
 
     def audit(
@@ -126,6 +127,7 @@ def _engine(url: str) -> Engine:
     @sa.event.listens_for(engine, "begin")
     def _on_begin(conn: Connection) -> None:
         # IMMEDIATE takes the write lock at once: no upgrade deadlock between a reader and a writer.
-        conn.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = conn.get_execution_options().keys() >= _READ_ONLY.keys()
+        conn.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine

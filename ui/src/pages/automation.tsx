@@ -68,8 +68,6 @@ function CertificateRow({ certificate: c, now }: { certificate: Certificate; now
 
 function LineageCard({ lineage: l, certificates }: { lineage: Lineage; certificates: Certificate[] }) {
   const inForce = certificates.find((c) => c.version === l.version && c.side === l.side);
-  const best = Math.max(0, ...l.curve.map((p) => p.log_e));
-  const share = l.curve.length ? Math.min(1, best / -Math.log(l.delta)) : null;
   return (
     <Card title={`Evidence for ${l.side === "*" ? "all answers" : `“${l.side}”`} · ${short(l.version)}`} side={<Badge state={l.state === "open" ? "running" : "wait"} text={l.state === "open" ? "counting" : words(l.state)} />} wide>
       <div class="two">
@@ -81,7 +79,6 @@ function LineageCard({ lineage: l, certificates }: { lineage: Lineage; certifica
             <div><dt>Bound</dt><dd>{percent(l.bound)}</dd></div>
             <div><dt>Confidence</dt><dd>{percent(1 - l.delta)}</dd></div>
           </dl>
-          {share != null && <div class="meter" role="meter" aria-label="Evidence collected of that which a certificate needs" aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(share * 100)}><i class="calm" style={{ width: `${share * 100}%` }} /></div>}
         </div>
         {l.curve.some((p) => p.n > 0) ? <Curve lineage={l} threshold={inForce?.threshold} /> : <Empty title="No curve yet">It appears with the first blind judgements of this version's answers.</Empty>}
       </div>

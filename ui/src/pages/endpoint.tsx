@@ -44,11 +44,12 @@ export function EndpointPage({ endpoint: name }: { endpoint: string }) {
       <AddNote endpoint={name} />
       {charts.data && stages.length === 0 && <Empty title="No measurements in this window">They appear one pane after the first request.</Empty>}
       {!charts.data && <Waiting fault={charts.fault} />}
-      {stages.map(({ stage, metrics }) => (
-        <Card key={stage} title={stage} wide>
+      {stages.length > 0 && <p class="quiet marks"><span><i class="mark-event" aria-hidden="true" />note</span><span><i class="mark-alarm" aria-hidden="true" />alarm</span><span><i class="mark-limit" aria-hidden="true" />threshold</span></p>}
+      {stages.map(({ name: card, charts: of }) => (
+        <Card key={card} title={TITLES[card] ?? card} wide>
           <div class="charts">
-            {metrics.map(({ metric, lines }) => (
-              <Chart key={metric} title={lines[0]!.title || words(metric)} unit={lines[0]!.unit} from_us={charts.data!.since_us} to_us={charts.data!.now_us}
+            {of.map(({ stage, metric, lines }) => (
+              <Chart key={stage + metric} title={lines[0]!.title || words(metric)} unit={lines[0]!.unit} from_us={charts.data!.since_us} to_us={charts.data!.now_us}
                 lines={lines.map((s) => ({ name: lines.length > 1 ? versionName(s.version) : "", t_us: s.t_us, values: s.mean }))}
                 limits={limits(endpoint, metric)} markers={[...markers, ...fired(stage, metric)]} />
             ))}
@@ -59,6 +60,8 @@ export function EndpointPage({ endpoint: name }: { endpoint: string }) {
     </>
   );
 }
+
+const TITLES: Record<string, string> = { input: "Input", pipeline: "Pipeline stages", output: "Output", software: "Software" };
 
 function limits(endpoint: Endpoint, metric: string): number[] {
   const own = endpoint.thresholds.filter((t) => t.metric === metric).flatMap((t) => [t.above, t.below]).filter((v): v is number => v != null);

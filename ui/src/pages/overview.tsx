@@ -48,9 +48,8 @@ function EndpointCard({ endpoint: e, now }: { endpoint: Summary; now: number }) 
       <dl class="facts">
         <Fact name="Requests" value={flow ? `${number(flow.per_second)} /s` : "none yet"} />
         <Fact name="Decided by the model" value={percent(flow?.automated)} />
-        <Fact name="By people" value={flow?.automated == null ? "–" : percent(1 - flow.automated)} />
         <Fact name="Mean latency" value={flow?.latency_ms == null ? "–" : `${number(flow.latency_ms)} ms`} />
-        <Fact name="Judged in the last hour" value={count(e.judged)} />
+        <Fact name="Judged in 1 h" value={count(e.judged)} />
         <Fact name="In the review queue" value={count(e.review.open)} />
         <Fact name="Open alarms" value={count(e.alarms.length)} />
         <Fact name="Version" value={short(e.routing?.stable)} />
@@ -60,8 +59,10 @@ function EndpointCard({ endpoint: e, now }: { endpoint: Summary; now: number }) 
           <i class="model" style={{ flexGrow: flow.automated }} /><i class="people" style={{ flexGrow: 1 - flow.automated }} />
         </div>
       )}
+      {flow?.automated != null && <p class="split-key quiet"><span><i class="model" aria-hidden="true" />model {percent(flow.automated)}</span><span><i class="people" aria-hidden="true" />people or fallback {percent(1 - flow.automated)}</span></p>}
+      <h3 class="gap">Degree of automation</h3>
       <Dial level={e.level} />
-      <p class="quiet">Since {ago(e.level_since_us, now)}: {e.level_cause}. <a href={href("automation", e.endpoint)}>Automation</a></p>
+      <p class="quiet">{e.level_since_us == null ? "From" : `Since ${ago(e.level_since_us, now)}:`} {e.level_cause}. <a href={href("automation", e.endpoint)}>Automation</a></p>
       {e.rollout ? (
         <p class="row"><Badge state={e.rollout.state} text={`rollout ${words(e.rollout.state)}`} /> {short(e.rollout.candidate)} at {stepName(e.rollout.plan.steps?.[e.rollout.step])} · step {e.rollout.step + 1} of {e.rollout.plan.steps?.length ?? 0} · <a href={href("rollout", e.endpoint)}>Ladder and evidence</a></p>
       ) : <p class="quiet">No rollout is running.</p>}

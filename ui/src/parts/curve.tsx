@@ -5,7 +5,7 @@ import type { Lineage } from "../types";
 
 const W = 420;
 const H = 210;
-const PAD = { left: 46, right: 12, top: 12, bottom: 36 };
+const PAD = { left: 46, right: 26, top: 12, bottom: 36 };
 
 export function Curve({ lineage, threshold }: { lineage: Lineage; threshold?: number }) {
   const points = lineage.curve.filter((p) => p.n > 0).map((p) => ({ ...p, risk: p.k / p.n })).sort((a, b) => a.share - b.share);
@@ -30,10 +30,10 @@ export function Curve({ lineage, threshold }: { lineage: Lineage; threshold?: nu
         <text class="limit-text" x={PAD.left + 6} y={y(lineage.bound) - 5}>bound {percent(lineage.bound)}</text>
         <path class="upper" d={upper} />
         <path class="risk" d={path} />
-        {points.map((p) => <circle key={p.threshold} cx={x(p.share)} cy={y(p.risk)} r="3"><title>{`threshold ${number(p.threshold)}: ${p.k} wrong of ${p.n}`}</title></circle>)}
+        {points.map((p) => <circle key={p.threshold} class={p.valid ? "valid" : ""} cx={x(p.share)} cy={y(p.risk)} r="3.5"><title>{`threshold ${number(p.threshold)}: ${p.k} wrong of ${p.n}`}</title></circle>)}
         {chosen && <circle class="chosen" cx={x(chosen.share)} cy={y(chosen.risk)} r="7" />}
       </svg>
-      <figcaption class="quiet">Errors among the answers at or above each threshold; dashed: upper bound of each at 95 %{chosen ? "; ringed: the threshold in force" : ""}.</figcaption>
+      <figcaption class="quiet">Errors among the answers at or above each threshold (filled: certified); dashed: upper bound of each at 95 %{chosen ? "; ringed: the threshold in force" : ""}.</figcaption>
     </figure>
   );
 }

@@ -22,7 +22,7 @@ export function Evidence({ verdict, rollout }: { verdict: Verdict; rollout: Roll
       {share != null && (
         <div class="meter" role="meter" aria-label={`Evidence that the candidate is worse: ${words(verdict.gate)}`}
           aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(share * 100)}>
-          <i class={verdict.outcome === "fail" ? "bad" : ""} style={{ width: `${share * 100}%` }} />
+          <i class={verdict.outcome === "fail" ? "bad" : verdict.outcome === "pass" ? "fine" : ""} style={{ width: `${share * 100}%` }} />
           <b aria-hidden="true" />
         </div>
       )}
