@@ -129,7 +129,6 @@ class Monitor:
         Raises:
             MissingError: the project has no such endpoint.
         """
-        self.flush(conn)
         spec, now_us = self._spec(endpoint), self._clock.now_ns() // 1000
         pane_us = _pane_us(spec)
         since = (now_us // pane_us + 1) * pane_us
@@ -155,6 +154,13 @@ class Monitor:
     def threshold(self, spec: EndpointSpec) -> float:
         """Return A of one board: panes with data between false alarms, so that the project keeps its budget."""
         return spec.monitor.false_alarms / spec.monitor.pane * self._boards()
+
+    def _signature(self, endpoint: str) -> str:
+        """Return the settings behind a board's promise; when they change, the board starts again."""
+        m = self._specs[endpoint].monitor
+        return (
+            f"pane {m.pane:g} false_alarms {m.false_alarms:g} tolerance {m.tolerance:g} boards {self._boards()}"
+        )
 
     def _boards(self) -> int:
         return len(BOARDS) * max(len(self._specs), 1)
@@ -208,9 +214,15 @@ class Monitor:
         conn.execute(t.references.delete().where(r.endpoint == endpoint, r.stage == board))
         target = self._specs[endpoint].monitor.reference
         fresh = Running(
-            version=running.version, routing=running.routing, since_us=since_us, next_us=since_us, target=target,
-            late=running.late, note=f"learning: 0 of {target} panes",
-        )  # fmt: skip
+            version=running.version,
+            routing=running.routing,
+            since_us=since_us,
+            next_us=since_us,
+            target=target,
+            late=running.late,
+            note=f"learning: 0 of {target} panes",
+            terms=self._signature(endpoint),
+        )
         return self._save(conn, endpoint, board, fresh)
 
     def _save(self, conn: Connection, endpoint: str, board: str, running: Running) -> Running:
@@ -223,6 +235,10 @@ class Monitor:
         running = self.running(conn, endpoint, board)
         if not running.since_us:
             return []
+        if running.terms != self._signature(endpoint):
+            alarms.close(conn, endpoint, f"drift:{board}", now_us)
+            pane_us = _pane_us(self._specs[endpoint])
+            running = self._restart(conn, endpoint, board, running, since_us=closed_us + pane_us)
         if running.phase == "learning":
             self._learn(conn, endpoint, board, running, closed_us)
             return []

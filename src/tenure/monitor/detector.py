@@ -67,6 +67,7 @@ class Running(msgspec.Struct, frozen=True):
         late: rows that came after their pane was closed; they are charted, not judged.
         note: armed, or what is missing.
         refused: why the last attempt to arm failed.
+        terms: the settings that the promise rests on; other settings need a new reference.
     """
 
     phase: Literal["learning", "armed"] = "learning"
@@ -84,6 +85,7 @@ class Running(msgspec.Struct, frozen=True):
     late: int = 0
     note: str = "no data yet"
     refused: str = ""
+    terms: str = ""
 
 
 class Effect(msgspec.Struct, frozen=True):

@@ -12,13 +12,18 @@ from tenure.stats.shape import Shape
 CANNOT_KNOW = (
     "Whether the relation between input and truth changed too (concept drift) cannot be known without labels."
 )
+NAMED = 4
+"""Metrics that an alarm names beside the first one."""
+
 INPUT_CHANGED = "The input board has an open alarm: these answers may have changed only because their input did."
 INPUT_QUIET = "The input board has seen no change; the cause may be an input that is not measured, or the model."
 
 
 def drift(watch: Watch, effect: Effect, also: Sequence[str], when: str, causes: Sequence[str]) -> str:
     """Return the message of a drift alarm; the effect stands first."""
-    more = f" Moved too: {', '.join(metrics.find(m).title for m in also)}." if also else ""
+    titles = [metrics.find(m).title for m in also[:NAMED]]
+    rest = [f"{len(also) - NAMED} more"] if len(also) > NAMED else []
+    more = f" Moved too: {', '.join([*titles, *rest])}." if also else ""
     return " ".join([f"{headline(watch, effect)}{more}", when, *causes])
 
 

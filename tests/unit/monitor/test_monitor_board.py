@@ -270,6 +270,17 @@ def test_a_short_reference_is_doubled_until_it_suffices(state: State, clock: Man
     assert line.board().phase == "armed"
 
 
+def test_other_settings_need_a_new_reference(line: Line) -> None:
+    line.run(60)
+    assert line.board().phase == "armed"
+    line.spec = spec(tolerance=0.05)
+    line.monitor = line.fresh()
+    line.run(3)
+    assert line.board().phase == "learning"
+    line.run(45)
+    assert line.board().phase == "armed"
+
+
 def test_late_rows_are_charted_and_counted_but_not_judged(line: Line) -> None:
     line.run(60)
     body = line.board().log_m
