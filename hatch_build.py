@@ -33,7 +33,7 @@ Run = Callable[[str, list[str]], None]
 """(node or npm, arguments): runs it in the ui folder and raises when it fails."""
 
 
-class ConsoleHook(BuildHookInterface):
+class ConsoleHook(BuildHookInterface):  # type: ignore[type-arg]
     """Puts the built page into the wheel; `static/` is git-ignored, so that it is named as an artifact."""
 
     PLUGIN_NAME = "custom"

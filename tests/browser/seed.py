@@ -86,20 +86,37 @@ class Seed:
     def alarm(self) -> int:
         """Let the drift alarm of the dark lighting fire now."""
         values = {
-            "endpoint": NAME, "rule": "drift:input", "kind": "data_drift", "state": "firing", "metric": "brightness",
-            "stage": "input", "version": "*", "shape": "sudden",
+            "endpoint": NAME,
+            "rule": "drift:input",
+            "kind": "data_drift",
+            "state": "firing",
+            "metric": "brightness",
+            "stage": "input",
+            "version": "*",
+            "shape": "sudden",
             "message": "Brightness fell from 142 to 61 grey levels at the input, suddenly",
-            "numbers": dumps({"mean_before": 142.3, "mean_now": 61.2, "share_moved": 0.94, "panes_to_alarm": 3, "log_e": 14.2}),
-            "actions": dumps([{"action": "drop_level", "detail": "partial to assist", "at_us": self.now},
-                              {"action": "hold_rollout", "detail": "scratch-2 is held", "at_us": self.now}]),
-            "onset_us": self.ago(DARK * PANE_S), "pending_us": self.ago(60), "fired_us": self.state.now_us(),
-        }  # fmt: skip
+            "numbers": dumps(
+                {"mean_before": 142.3, "mean_now": 61.2, "share_moved": 0.94, "panes_to_alarm": 3, "log_e": 14.2}
+            ),
+            "actions": dumps(
+                [
+                    {"action": "drop_level", "detail": "partial to assist", "at_us": self.now},
+                    {"action": "hold_rollout", "detail": "scratch-2 is held", "at_us": self.now},
+                ]
+            ),
+            "onset_us": self.ago(DARK * PANE_S),
+            "pending_us": self.ago(60),
+            "fired_us": self.state.now_us(),
+        }
         with self.state.begin() as conn:
             return int(conn.execute(t.alarms.insert().values(**values)).inserted_primary_key[0])  # type: ignore[index]
 
     def _versions(self, conn: sa.Connection) -> None:
-        rows = ((V1, 90_000, {"rows": 4200, "accuracy": 0.961}), (V0, 9_000, {"parent": V1, "accuracy": 0.71}),
-                (V2, 5_400, {"parent": V1, "snapshot": "s-2026-03", "command": "python train.py", "accuracy": 0.978}))  # fmt: skip
+        rows = (
+            (V1, 90_000, {"rows": 4200, "accuracy": 0.961}),
+            (V0, 9_000, {"parent": V1, "accuracy": 0.71}),
+            (V2, 5_400, {"parent": V1, "snapshot": "s-2026-03", "command": "python train.py", "accuracy": 0.978}),
+        )
         for name, age, origin in rows:
             conn.execute(
                 t.versions.insert().values(
@@ -112,7 +129,7 @@ class Seed:
                     state="live" if name == V1 else "registered",
                     created_us=self.ago(age),
                     created_by="mira",
-                )  # fmt: skip
+                )
             )
 
     def _routing(self, conn: sa.Connection) -> None:
@@ -168,9 +185,22 @@ class Seed:
                 Label(number, score, bool(self.rng.random() < 0.22 * (1 - score) ** 1.2 + 0.001), False)
             )
         counts = lineage.advance(lineage.start(grid, since=0), grid, 0.02, labels)
-        values = {"endpoint": NAME, "version": V1, "side": "*", "bound": 0.02, "delta": 0.05, "started_us": self.ago(70_000),
-                  "state": "open", "grid": dumps(grid), "counts": msgspec.json.encode(counts).decode(), "labels": counts.labels,
-                  "after_item": 0, "last_item": 1400, "attempt": 1, "note": "certified at 0.93"}  # fmt: skip
+        values = {
+            "endpoint": NAME,
+            "version": V1,
+            "side": "*",
+            "bound": 0.02,
+            "delta": 0.05,
+            "started_us": self.ago(70_000),
+            "state": "open",
+            "grid": dumps(grid),
+            "counts": msgspec.json.encode(counts).decode(),
+            "labels": counts.labels,
+            "after_item": 0,
+            "last_item": 1400,
+            "attempt": 1,
+            "note": "certified at 0.93",
+        }
         key = conn.execute(t.lineages.insert().values(**values)).inserted_primary_key
         line = {**values, "id": key[0] if key else 1}
         certificates.issue(
@@ -185,19 +215,49 @@ class Seed:
             life_us=7 * 86_400_000_000,
         )  # type: ignore[arg-type]
         fresh = lineage.advance(lineage.start(grid, since=1400), grid, 0.02, labels[:240])
-        more = {**values, "version": V2, "counts": msgspec.json.encode(fresh).decode(), "labels": fresh.labels, "last_item": 1640,
-                "note": lineage.note(fresh, bound=0.02, delta=0.05, side="*", wanted=1000)}  # fmt: skip
+        more = {
+            **values,
+            "version": V2,
+            "counts": msgspec.json.encode(fresh).decode(),
+            "labels": fresh.labels,
+            "last_item": 1640,
+            "note": lineage.note(fresh, bound=0.02, delta=0.05, side="*", wanted=1000),
+        }
         conn.execute(t.lineages.insert().values(**more))
 
     def _rollouts(self, conn: sa.Connection) -> None:
         plan = dumps(msgspec.to_builtins({"steps": STEPS}))
         base = {"endpoint": NAME, "stable": V1, "plan": plan, "salt": "s", "created_by": "mira"}
-        conn.execute(t.rollouts.insert().values(
-            **base, id="r-1", candidate=V0, evidence_key="a", state="rolled_back", step=1, step_started_us=self.ago(8400), attempt=1,
-            reason="wrong decisions: the candidate is worse (evidence 21.4, limit 20)", created_us=self.ago(8900), updated_us=self.ago(8000)))  # fmt: skip
-        conn.execute(t.rollouts.insert().values(
-            **base, id="r-2", candidate=V2, evidence_key="b", state="running", step=2, step_started_us=self.ago(700), attempt=1,
-            reason="", created_us=self.ago(5000), updated_us=self.ago(20)))  # fmt: skip
+        conn.execute(
+            t.rollouts.insert().values(
+                **base,
+                id="r-1",
+                candidate=V0,
+                evidence_key="a",
+                state="rolled_back",
+                step=1,
+                step_started_us=self.ago(8400),
+                attempt=1,
+                reason="wrong decisions: the candidate is worse (evidence 21.4, limit 20)",
+                created_us=self.ago(8900),
+                updated_us=self.ago(8000),
+            )
+        )
+        conn.execute(
+            t.rollouts.insert().values(
+                **base,
+                id="r-2",
+                candidate=V2,
+                evidence_key="b",
+                state="running",
+                step=2,
+                step_started_us=self.ago(700),
+                attempt=1,
+                reason="",
+                created_us=self.ago(5000),
+                updated_us=self.ago(20),
+            )
+        )
         moves = (
             ("draft", "running", 0, 0, "started", 4_900, "mira", {}),
             (
@@ -222,12 +282,31 @@ class Seed:
             ),
         )
         for low, high, a, b, why, age, who, numbers in moves:
-            conn.execute(t.rollout_moves.insert().values(
-                rollout="r-2", at_us=self.ago(age), from_state=low, to_state=high, from_step=a, to_step=b, reason=why,
-                numbers=dumps(numbers), author=who))  # fmt: skip
+            conn.execute(
+                t.rollout_moves.insert().values(
+                    rollout="r-2",
+                    at_us=self.ago(age),
+                    from_state=low,
+                    to_state=high,
+                    from_step=a,
+                    to_step=b,
+                    reason=why,
+                    numbers=dumps(numbers),
+                    author=who,
+                )
+            )
         for gate, outcome, log_e, counts, sentence in VERDICTS:
-            conn.execute(t.verdicts.insert().values(rollout="r-2", step=2, gate=gate, outcome=outcome, at_us=self.ago(5),
-                numbers=dumps({"log_e": log_e, "max_log_e": log_e, "alpha": 0.05}), sentence=sentence))  # fmt: skip
+            conn.execute(
+                t.verdicts.insert().values(
+                    rollout="r-2",
+                    step=2,
+                    gate=gate,
+                    outcome=outcome,
+                    at_us=self.ago(5),
+                    numbers=dumps({"log_e": log_e, "max_log_e": log_e, "alpha": 0.05}),
+                    sentence=sentence,
+                )
+            )
             x1, x0, n1, n0 = counts
             conn.execute(
                 t.evidence.insert().values(
@@ -258,8 +337,12 @@ class Seed:
 
     def _pane(self, at: int, *, dark: bool) -> dict[Cell, Profile]:
         rng, out = self.rng, {}
-        inputs = {"brightness": rng.normal(61 if dark else 142, 9, 400), "contrast": rng.normal(19 if dark else 38, 4, 400),
-                  "sharpness": rng.gamma(9, 12 if dark else 25, 400), "bytes": rng.normal(48_000, 4_000, 400)}  # fmt: skip
+        inputs = {
+            "brightness": rng.normal(61 if dark else 142, 9, 400),
+            "contrast": rng.normal(19 if dark else 38, 4, 400),
+            "sharpness": rng.gamma(9, 12 if dark else 25, 400),
+            "bytes": rng.normal(48_000, 4_000, 400),
+        }
         for name, values in inputs.items():
             out[Cell("*", "input", name, at)] = Profile.of(values)
         for version, n in ((V1, 300), (V2, 100)):
@@ -290,10 +373,24 @@ class Seed:
             ("Lamp 2 replaced", 330, "mira", None),
         ):
             conn.execute(t.events.insert().values(endpoint=where, at_us=self.ago(age), text=text, author=who))
-        conn.execute(t.alarms.insert().values(
-            endpoint=NAME, rule="threshold:server_load", kind="software", state="resolved", metric="server_load", stage="software",
-            version="*", shape="", message="Server load was 0.94 for 1 min, above 0.91", numbers=dumps({"value": 0.94, "above": 0.91}),
-            actions="[]", pending_us=self.ago(3000), fired_us=self.ago(2940), resolved_us=self.ago(2400)))  # fmt: skip
+        conn.execute(
+            t.alarms.insert().values(
+                endpoint=NAME,
+                rule="threshold:server_load",
+                kind="software",
+                state="resolved",
+                metric="server_load",
+                stage="software",
+                version="*",
+                shape="",
+                message="Server load was 0.94 for 1 min, above 0.91",
+                numbers=dumps({"value": 0.94, "above": 0.91}),
+                actions="[]",
+                pending_us=self.ago(3000),
+                fired_us=self.ago(2940),
+                resolved_us=self.ago(2400),
+            )
+        )
 
     def _reviews(self, conn: sa.Connection) -> None:
         for n in range(1, 15):
@@ -317,24 +414,74 @@ class Seed:
             )
             self._said(conn, f"note{n}", "words-1@aa", "primary", value="complaint", confidence=0.8, regions=[])
 
-    def _item(self, conn: sa.Connection, number: int, item: str, *, media_type: str, blind: bool, level: str,
-              endpoint: str = NAME, record: str | None = None) -> None:  # fmt: skip
-        conn.execute(t.review_items.insert().values(
-            id=item, number=number, endpoint=endpoint, kind="uncertain", state="open", blind=int(blind), required=1, pending=int(number < 4),
-            priority=100.0 - number, audit_prob=0.1, unit=f"line-{number % 3}", policy=3, level=level, version=V1 if endpoint == NAME else "words-1@aa",
-            rollout=None, arm="stable", share=0.75, lottery=0, media_type=media_type, record=record, created_us=self.ago(240 - number),
-            deadline_us=self.now + 3_600_000_000 if number < 4 else 0))  # fmt: skip
+    def _item(
+        self,
+        conn: sa.Connection,
+        number: int,
+        item: str,
+        *,
+        media_type: str,
+        blind: bool,
+        level: str,
+        endpoint: str = NAME,
+        record: str | None = None,
+    ) -> None:
+        conn.execute(
+            t.review_items.insert().values(
+                id=item,
+                number=number,
+                endpoint=endpoint,
+                kind="uncertain",
+                state="open",
+                blind=int(blind),
+                required=1,
+                pending=int(number < 4),
+                priority=100.0 - number,
+                audit_prob=0.1,
+                unit=f"line-{number % 3}",
+                policy=3,
+                level=level,
+                version=V1 if endpoint == NAME else "words-1@aa",
+                rollout=None,
+                arm="stable",
+                share=0.75,
+                lottery=0,
+                media_type=media_type,
+                record=record,
+                created_us=self.ago(240 - number),
+                deadline_us=self.now + 3_600_000_000 if number < 4 else 0,
+            )
+        )
 
     def _said(self, conn: sa.Connection, item: str, version: str, role: str, **said: Any) -> None:
-        conn.execute(t.item_predictions.insert().values(
-            item=item, version=version, role=role, value=dumps(said["value"]), confidence=said["confidence"],
-            regions=dumps(said["regions"]), automated=0, at_us=self.ago(200)))  # fmt: skip
+        conn.execute(
+            t.item_predictions.insert().values(
+                item=item,
+                version=version,
+                role=role,
+                value=dumps(said["value"]),
+                confidence=said["confidence"],
+                regions=dumps(said["regions"]),
+                automated=0,
+                at_us=self.ago(200),
+            )
+        )
 
     def _retraining(self, conn: sa.Connection) -> None:
-        conn.execute(t.retrain_runs.insert().values(
-            id="t-1", endpoint=NAME, cause="2,140 new labels", state="registered", snapshot="s-2026-03", version=V2,
-            metrics=dumps({"accuracy": 0.978, "incumbent_accuracy": 0.961, "rows": 6340}),
-            log="epoch 18: loss 0.071\nepoch 19: loss 0.069\nwrote model.onnx", started_us=self.ago(6000), ended_us=self.ago(5800)))  # fmt: skip
+        conn.execute(
+            t.retrain_runs.insert().values(
+                id="t-1",
+                endpoint=NAME,
+                cause="2,140 new labels",
+                state="registered",
+                snapshot="s-2026-03",
+                version=V2,
+                metrics=dumps({"accuracy": 0.978, "incumbent_accuracy": 0.961, "rows": 6340}),
+                log="epoch 18: loss 0.071\nepoch 19: loss 0.069\nwrote model.onnx",
+                started_us=self.ago(6000),
+                ended_us=self.ago(5800),
+            )
+        )
 
 
 VERDICTS = (

@@ -93,7 +93,6 @@ export type AuditRow = { id: number; at_us: number; actor: string; action: strin
 
 export type ReviewItem = {
   item: string; token: string; endpoint: string; media_type: string; record: unknown; blind: boolean; labels: string[];
-  regions: string | null; adjudicate: boolean; deadline_us: number; created_us: number; expires_us: number;
+  regions: string | null; kind: string; adjudicate: boolean; expires_us: number;
   suggestion: { value: unknown; confidence: number | null; regions: Box[]; version: string } | null;
-  readings: { value: unknown; regions: Box[] }[];
 };

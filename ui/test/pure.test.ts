@@ -11,7 +11,7 @@ import type { ReviewItem, Series, Step } from "../src/types";
 
 const item = (more: Partial<ReviewItem> = {}): ReviewItem => ({
   item: "i", token: "t", endpoint: "phones", media_type: "image/png", record: null, blind: false, labels: ["good", "defect"], regions: "box",
-  adjudicate: false, deadline_us: 0, created_us: 0, expires_us: 0, readings: [],
+  kind: "label", adjudicate: false, expires_us: 0,
   suggestion: { value: "defect", confidence: 0.8, version: "v", regions: [{ x1: 1, y1: 2, x2: 9, y2: 9, label: "scratch", confidence: 0.7 }] }, ...more,
 });
 
@@ -81,7 +81,7 @@ describe("a judgement", () => {
     expect(rejected(three, opened(three)).value).toBeUndefined();
   });
   it("is sent without the model's confidence", () => {
-    expect(judgement(opened(item()))).toEqual({ value: "defect", regions: [{ x1: 1, y1: 2, x2: 9, y2: 9, label: "scratch" }] });
+    expect(judgement(item(), opened(item()))).toEqual({ value: "defect", regions: [{ x1: 1, y1: 2, x2: 9, y2: 9, label: "scratch" }] });
   });
   it("labels a new box like its neighbour", () => {
     expect(boxLabel(item(), opened(item()))).toBe("scratch");

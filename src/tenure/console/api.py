@@ -153,13 +153,15 @@ def _on_fault(request: Request, error: Exception) -> Response:
 
 def _pages() -> list[HttpRoute]:
     async def index(request: Request) -> Response:
-        return await _run(page.index)
+        found: Response = await _run(page.index)
+        return found
 
     async def asset(request: Request) -> Response:
         try:
-            return await _run(page.asset, request.path_params["name"])
+            found: Response = await _run(page.asset, request.path_params["name"])
         except TenureError as error:
             return _error(error)
+        return found
 
     return [HttpRoute("/", index), HttpRoute("/assets/{name}", asset)]
 

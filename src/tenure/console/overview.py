@@ -133,7 +133,7 @@ def review(conn: Connection, name: str) -> dict[str, Any]:
 
 
 def flow(services: Services, conn: Connection, name: str) -> dict[str, Any] | None:
-    """Return the newest whole panes' request rate, share decided by the model and mean latency; None when idle."""
+    """Return the newest panes' request rate, share decided by the model and mean latency; None when idle."""
     spec = services.project.endpoints[name]
     pane_us = round(spec.monitor.pane * 1e6)
     until_us = services.state.now_us() // pane_us * pane_us
@@ -182,7 +182,8 @@ def needs_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
             add(0, "alarm", alarm["message"], alarm["fired_us"])
     rollout = entry["rollout"]
     if rollout is not None and rollout["state"] != "running":
-        text = f"The rollout of {rollout['candidate']} is {rollout['state']}: {rollout['reason'] or 'not started yet'}"
+        why = rollout["reason"] or "not started yet"
+        text = f"The rollout of {rollout['candidate']} is {rollout['state']}: {why}"
         add(1, "rollout", text, rollout["step_started_us"])
     waiting = entry["review"]
     if waiting["pending"]:

@@ -8,15 +8,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from tenure.console import overview
-from tenure.console.query import many, one
 from tenure.console.route import JUDGE, VIEW, Ask, Route, endpoint_of
 from tenure.console.services import Services
-from tenure.data import tables as t
+from tenure.deploy.review.items import Leased
 from tenure.errors import CaseError, MissingError
 from tenure.types import Box, Value
 
@@ -63,7 +60,7 @@ def lease(services: Services, ask: Ask) -> dict[str, Any]:
     name = ask.query.get("endpoint")
     wanted = endpoint_of(services, name) if name else None
     leased = services.queue.lease(ask.who.name, n=ask.integer("n", 1, low=1, high=50), endpoint=wanted)
-    return _shown_all(services, [(one.item, one.token, one.expires_us) for one in leased])
+    return {"items": [shown(services, one) for one in leased], "now_us": services.state.now_us()}
 
 
 def submit(services: Services, ask: Ask) -> dict[str, Any]:
@@ -116,64 +113,18 @@ def media(services: Services, ask: Ask) -> Response:
     return Response(data, media_type=kind, headers={"cache-control": "private, no-store"})
 
 
-def shown(conn: Connection, services: Services, item: str, *, token: str, expires_us: int) -> dict[str, Any]:
-    """Return what a reviewer sees of an item; a blind one shows nothing of the model or of other readers."""
-    row = one(conn, sa.select(t.review_items).where(t.review_items.c.id == item), decode=("record",))
-    if row is None:
-        raise MissingError(f"there is no review item {item!r}", at="item")
-    output = services.project.output(row["endpoint"])
-    adjudicate = row["state"] == "conflict"
-    return {
-        "item": item,
-        "token": token,
-        "expires_us": expires_us,
-        "endpoint": row["endpoint"],
-        "media_type": row["media_type"],
-        "record": row["record"],
-        "blind": bool(row["blind"]),
-        "labels": list(output.labels),
-        "regions": output.regions,
-        "deadline_us": row["deadline_us"],
-        "created_us": row["created_us"],
-        "suggestion": None if row["blind"] else _suggestion(conn, row),
-        "adjudicate": adjudicate,
-        "readings": _readings(conn, item) if adjudicate else [],
-    }
-
-
-def _shown_all(services: Services, leased: list[tuple[str, str, int]]) -> dict[str, Any]:
-    with services.state.read() as conn:
-        items = [shown(conn, services, item, token=token, expires_us=until) for item, token, until in leased]
-    return {"items": items, "now_us": services.state.now_us()}
-
-
-def _suggestion(conn: Connection, row: dict[str, Any]) -> dict[str, Any] | None:
-    said = t.item_predictions
-    where = (said.c.item == row["id"], said.c.version == row["version"])
-    columns = (said.c.value, said.c.confidence, said.c.regions, said.c.version)
-    return one(conn, sa.select(*columns).where(*where), decode=("value", "regions"))
-
-
-def _readings(conn: Connection, item: str) -> list[dict[str, Any]]:
-    judgement = t.judgements.c
-    replaced = sa.select(judgement.supersedes).where(judgement.supersedes.is_not(None))
-    statement = (
-        sa.select(judgement.value, judgement.regions)
-        .where(judgement.item == item, judgement.skip.is_(None), judgement.id.not_in(replaced))
-        .order_by(judgement.id)
-    )
-    return many(conn, statement, decode=("value", "regions"))
+def shown(services: Services, leased: Leased) -> dict[str, Any]:
+    """Return what a reviewer sees: the lease as the queue gives it, and what may be answered."""
+    output = services.project.output(leased.endpoint)
+    answers = {"labels": list(output.labels), "regions": output.regions, "kind": output.kind}
+    return dict(msgspec.to_builtins(leased)) | answers
 
 
 def undo(services: Services, ask: Ask) -> dict[str, Any]:
     """Take the reader's own last judgement back; the item comes up again under a new lease."""
     again = services.queue.undo(ask.who.name)
     services.wake()
-    return {
-        "item": None
-        if again is None
-        else _shown_all(services, [(again.item, again.token, again.expires_us)])["items"][0]
-    }
+    return {"item": None if again is None else shown(services, again)}
 
 
 _KEY = "needs the header Idempotency-Key"

@@ -121,20 +121,20 @@ def marks(conn: Connection, endpoints: Iterable[str]) -> Marks:
 
 
 _max, _sum, _count = sa.func.max, sa.func.sum, sa.func.count
+_A, _C, _I = t.alarms.c, t.certificates.c, t.review_items.c
 _BY_ENDPOINT: dict[str, tuple[sa.Table, tuple[Any, ...]]] = {
-    "alarms": (t.alarms, (_max(t.alarms.c.id), _max(t.alarms.c.fired_us), _max(t.alarms.c.acknowledged_us), _max(t.alarms.c.resolved_us))),
+    "alarms": (t.alarms, tuple(map(_max, (_A.id, _A.fired_us, _A.acknowledged_us, _A.resolved_us)))),
     "rollouts": (t.rollouts, (_count(), _max(t.rollouts.c.updated_us))),
     "levels": (t.levels, (_max(t.levels.c.id),)),
     "lineages": (t.lineages, (_max(t.lineages.c.id), _sum(t.lineages.c.labels))),
-    "certificates": (t.certificates, (_max(t.certificates.c.id), _max(t.certificates.c.ended_us), _sum(t.certificates.c.audit_n))),
+    "certificates": (t.certificates, (_max(_C.id), _max(_C.ended_us), _sum(_C.audit_n))),
     "panes": (t.panes, (_max(t.panes.c.pane_us),)),
     "versions": (t.versions, (_count(), _max(t.versions.c.created_us))),
     "retrain": (t.retrain_runs, (_count(), _max(t.retrain_runs.c.ended_us))),
-}  # fmt: skip
+}
 _WHOLE: dict[str, tuple[Any, ...]] = {
     "reviews": tuple(
-        sa.select(_max(c)).scalar_subquery()
-        for c in (t.review_items.c.number, t.review_items.c.resolution, t.judgements.c.id)
+        sa.select(_max(column)).scalar_subquery() for column in (_I.number, _I.resolution, t.judgements.c.id)
     ),
     "events": (_max(t.events.c.id),),
     "evidence": (_max(t.verdicts.c.at_us),),

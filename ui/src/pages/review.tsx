@@ -1,7 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ago, percent, value } from "../format";
 import { useData } from "../live";
-import { Card, Empty, PageHead } from "../parts/empty";
+import { Empty, PageHead } from "../parts/empty";
 import { say } from "../parts/toast";
 import { href } from "../route";
 import { central, moved, resized } from "../review/boxes";
@@ -50,7 +49,7 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
   const submit = (d: Draft) => {
     const gap = missing(d);
     if (gap) return say(gap, true);
-    work.submit(judgement(d));
+    work.submit(judgement(item, d));
   };
   const choose = (label: unknown) => {
     const next = { ...draft, value: label };
@@ -113,7 +112,7 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
         {isImage && <Lights light={light} setLight={setLight} zoom={(f) => command.current?.zoom(f)} fit={() => command.current?.fit()} hidden={hidden} setHidden={setHidden} />}
       </div>
       <aside class="review-side" aria-label="Judgement">
-        {item.adjudicate && <Card title="Readers disagree"><ul class="plain-list">{item.readings.map((r, i) => <li key={i}>Reading {i + 1}: <b>{value(r.value)}</b>{r.regions.length > 0 && `, ${r.regions.length} boxes`}</li>)}</ul></Card>}
+        {item.adjudicate && <p class="notice warn">Two readers differ on this item. Your judgement settles it.</p>}
         <Suggestion item={item} />
         <Labels item={item} draft={draft} choose={choose} type={(v) => setDraft({ ...draft, value: v })} />
         {item.regions && <BoxList draft={draft} setDraft={setDraft} add={newBox} />}
@@ -127,7 +126,6 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
             <button onClick={() => setDialog("help")}>Help <kbd>?</kbd></button>
           </div>
         </div>
-        <p class="quiet">Came {ago(item.created_us, Date.now() * 1000)}{item.deadline_us > 0 && ` · decided by the fallback ${ago(item.deadline_us, Date.now() * 1000)}`}{item.suggestion?.confidence != null && ` · confidence ${percent(item.suggestion.confidence)}`}</p>
       </aside>
       <Help open={dialog === "help"} close={() => setDialog("")} />
       <Skip open={dialog === "skip"} close={() => setDialog("")} skip={(reason) => work.skip(reason)} />

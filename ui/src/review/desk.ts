@@ -33,6 +33,7 @@ export function missing(draft: Draft): string {
 }
 
 /** What the server takes: whole boxes without the model's confidence. */
-export function judgement(draft: Draft): { value: unknown; regions: Box[] } {
-  return { value: draft.value, regions: draft.boxes.map(({ x1, y1, x2, y2, label }) => ({ x1, y1, x2, y2, label })) };
+export function judgement(item: ReviewItem, draft: Draft): { value: unknown; regions: Box[] } {
+  const value = item.kind === "number" ? Number(draft.value) : draft.value;
+  return { value, regions: draft.boxes.map(({ x1, y1, x2, y2, label }) => ({ x1, y1, x2, y2, label })) };
 }
