@@ -51,6 +51,7 @@ def read_project(text: str, name: str = "tenure.yaml", root: str | Path = ".") -
     project = walk.value(_compose(text, name), Form("section", struct=Project), "")
     if project is not FAILED:
         project = msgspec.structs.replace(project, root=str(root))
+        walk.unread = frozenset(walk.tainted)
         for fault in rules.faults(project):
             walk.rule(fault)
     if walk.faults:
@@ -92,6 +93,7 @@ class _Walk:
         self.faults: list[tuple[int, str]] = []
         self.lines: dict[str, int] = {}
         self.tainted: list[str] = []
+        self.unread: frozenset[str] = frozenset()
 
     def fault(self, node: yaml.Node, place: str, message: str) -> object:
         """Note a fault; the place counts as unread, so that no rule complains of it again."""
@@ -100,8 +102,14 @@ class _Walk:
         return FAILED
 
     def rule(self, fault: rules.Fault) -> None:
-        """Note a fault of meaning, unless something that it rests on could not be read."""
-        if not any(_touch(needed, bad) for needed in (fault.place, *fault.needs) for bad in self.tainted):
+        """Note a fault of meaning, unless it only follows from one that is noted already."""
+        rests_on = (fault.place, *fault.needs)
+        follows = (
+            any(_touch(needed, bad) and bad != fault.place for needed in rests_on for bad in self.tainted)
+            or fault.place in self.unread
+        )
+        if not follows:
+            self.tainted.append(fault.place)
             self.faults.append((self.line(fault.place), f"{fault.place}: {fault.message}"))
 
     def line(self, place: str) -> int:
@@ -149,7 +157,7 @@ class _Walk:
 
     def missing(self, node: yaml.MappingNode, known: dict[str, Key], place: str) -> bool:
         """Note each required key that the file does not name."""
-        named = {key.value for key, _ in node.value}
+        named = _named(node)
         absent = [key for key in known.values() if key.required and key.name not in named]
         for key in absent:
             self.fault(node, _join(place, key.name), f"missing, expected {expected(key.form)}")
@@ -197,7 +205,7 @@ class _Walk:
         elsewhere = [path or "the top level" for path, other in sections() if name in keys(other)]
         if near:
             hint = f"; did you mean {near[0]}?"
-            if near[0] not in {key.value for key, _ in within.value}:
+            if near[0] not in _named(within):
                 self.tainted.append(_join(place, near[0]))
         elif elsewhere:
             hint = f"; {name} belongs under {elsewhere[0]}"
@@ -223,6 +231,10 @@ def _kind(node: yaml.Node) -> str:
     if isinstance(node, yaml.SequenceNode):
         return "a list"
     return str(node.value) if node.value else "nothing"
+
+
+def _named(node: yaml.Node) -> set[str]:
+    return {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
 
 
 def _join(place: str, name: str) -> str:

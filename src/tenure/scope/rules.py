@@ -70,8 +70,6 @@ def _metrics(project: Project) -> Iterator[Fault]:
 
 def _endpoint(project: Project, name: str, spec: EndpointSpec) -> Iterator[Fault]:
     place = f"endpoints.{name}"
-    if not NAME.fullmatch(name):
-        yield Fault(place, _NAMES)
     output = spec.output or project.scope.y
     needs = (f"{place}.output", "scope.y")
     if spec.output is not None:
@@ -92,6 +90,8 @@ def _endpoint(project: Project, name: str, spec: EndpointSpec) -> Iterator[Fault
         yield Fault(f"{place}.retrain.auto_train", "expected retrain.command, the command that trains")
     if spec.retrain.auto_deploy and spec.retrain.command is None:
         yield Fault(f"{place}.retrain.auto_deploy", "expected retrain.command, the command that trains")
+    if not NAME.fullmatch(name):
+        yield Fault(place, f"{_NAMES}, got {name!r}")
 
 
 def _output(output: Output, place: str) -> Iterator[Fault]:

@@ -13,6 +13,8 @@ import msgspec
 from tenure.scope.project import Project
 from tenure.scope.units import Unit
 
+Section = type[msgspec.Struct]
+
 SET_BY_READER = {(Project, "root")}
 
 Kind = Literal["section", "map", "list", "choice", "quantity", "text", "switch", "scalar"]
@@ -28,7 +30,7 @@ class Form:
 
     kind: Kind
     nullable: bool = False
-    struct: type[msgspec.Struct] | None = None
+    struct: Section | None = None
     item: Form | None = None
     choices: tuple[str, ...] = ()
     unit: Unit = Unit.NUMBER
@@ -47,7 +49,7 @@ class Key:
 
 
 @cache
-def keys(struct: type[msgspec.Struct]) -> dict[str, Key]:
+def keys(struct: Section) -> dict[str, Key]:
     """Return the keys of a section by their name in the file."""
     hints = get_type_hints(struct, include_extras=True)
     return {
@@ -90,9 +92,7 @@ def form(hint: Any) -> Form:
     raise TypeError(f"no spelling for {hint!r} in the project file")
 
 
-def sections(
-    struct: type[msgspec.Struct] = Project, path: str = ""
-) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+def sections(struct: Section = Project, path: str = "") -> Iterator[tuple[str, Section]]:
     """Yield every section with its path; `*` stands for a name that the user gives, `[]` for a list's entry."""
     yield path, struct
     for key in keys(struct).values():

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_TO_DAYS = {unit: seconds for unit, seconds in SECONDS.items() if unit != "w"}  # 30d, not 4.28w; 7d, not 1w
 BYTES = {
     "B": 1,
     "kB": 10**3,
@@ -116,14 +117,14 @@ def parse(unit: Unit, text: str) -> float:
 def spell(unit: Unit, value: float) -> str:
     """Return a text that `parse` reads back to `value`, in the largest unit that divides it."""
     if unit is Unit.DURATION:
-        return _largest(value, SECONDS) if value else "0"
+        return _largest(value, _TO_DAYS) if value else "0"
     if unit is Unit.SIZE:
         binary = {name: BYTES[name] for name in ("B", "KiB", "MiB", "GiB", "TiB")}
         return _largest(value, binary)
     if unit is Unit.SHARE:
-        return f"{value * 100:.10g}%"
+        return f"{value * 100:.12f}".rstrip("0").rstrip(".") + "%"
     if unit is Unit.RATE:
-        return f"1 per {_largest(value, SECONDS)}"
+        return f"1 per {_largest(value, _TO_DAYS)}"
     return f"{value:.15g}"
 
 

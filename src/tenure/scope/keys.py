@@ -1,0 +1,229 @@
+"""What every key of the project file means and which part of tenure keeps its promise.
+
+The reference page and the JSON Schema are made from this table; a test asks that it names every key.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from tenure.scope import project as p
+
+
+class Meaning(NamedTuple):
+    """One sentence, and the package under `tenure` that acts on the key; `shown` where people only read it."""
+
+    text: str
+    by: str
+
+
+SHOWN = "shown"
+_SCOPE, _SERVING, _ROUTER = "scope.rules", "deploy.serving", "deploy.router"
+_AUTOMATION, _REVIEW, _ROLLOUT = "deploy.automation", "deploy.review", "deploy.rollout"
+_MONITOR, _RETRAIN, _SYSTEM, _LOG = "monitor", "maintain", "system", "data"
+
+MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
+    p.Project: {
+        "tenure": Meaning("Version of this format.", _SCOPE),
+        "project": Meaning("Name of the project: small letters, digits, `-` and `_`.", _SCOPE),
+        "scope": Meaning("What is predicted from what, why, and what counts as good enough.", _SCOPE),
+        "data": Meaning("What is known of the data.", _SCOPE),
+        "endpoints": Meaning("The stable names that clients call, at least one.", _SERVING),
+        "server": Meaning("Processes and addresses of `tenure serve`.", _SYSTEM),
+        "privacy": Meaning("How sensitive the logged data are.", _SCOPE),
+    },
+    p.Scope: {
+        "case": Meaning("Something new, help for people, or a replacement of what people do.", SHOWN),
+        "x": Meaning("What goes in, in words.", SHOWN),
+        "y": Meaning("What comes out, for all endpoints without an `output` of their own.", _SERVING),
+        "metrics": Meaning("Targets of the project, by a name that you give.", SHOWN),
+        "budget": Meaning("What there is to spend.", SHOWN),
+    },
+    p.Output: {
+        "labels": Meaning("The classes of an answer, at least two.", _SERVING),
+        "regions": Meaning("`box` where an answer carries boxes; for images.", _SERVING),
+        "kind": Meaning("Class, number or text.", _SERVING),
+    },
+    p.Target: {
+        "max": Meaning("The metric shall stay at or below.", SHOWN),
+        "min": Meaning("The metric shall stay at or above.", SHOWN),
+        "confidence": Meaning("How sure the claim shall be.", SHOWN),
+    },
+    p.Budget: {
+        "people": Meaning("People who review.", SHOWN),
+        "reviews_per_hour": Meaning("Reviews that they can do in an hour, together.", SHOWN),
+        "timeline": Meaning("Time until the project shall be live.", SHOWN),
+    },
+    p.Data: {
+        "unit": Meaning(
+            "What shares a fate, such as line, patient or user; the key of sticky assignment.", _ROUTER
+        ),
+        "drift_prior": Meaning("How fast this domain usually changes.", SHOWN),
+    },
+    p.Field: {
+        "type": Meaning("Type of the field.", _LOG),
+        "required": Meaning("A record without the field is refused with 422.", _LOG),
+        "nullable": Meaning("The field may be null.", _LOG),
+        "values": Meaning("The values of a category.", _LOG),
+        "min": Meaning("Smallest value of a number.", _LOG),
+        "max": Meaning("Largest value of a number.", _LOG),
+    },
+    p.StageSpec: {
+        "stage": Meaning("Name of the step, as it stands in metrics and alarms.", "model"),
+        "uses": Meaning("`module:Name` of a class or function beside the project file.", "model"),
+        "placement": Meaning("Run in the event loop (below a millisecond) or in a thread.", "model"),
+        "budget": Meaning("Time that the step may take.", SHOWN),
+    },
+    p.Fallback: {
+        "decide": Meaning("The answer when nobody has decided in time.", _SERVING),
+        "after": Meaning("Time from the request to the fallback, more than 250ms.", _SERVING),
+    },
+    p.Lost: {
+        "hold": Meaning("Automation goes on so long without a controller; then people decide all.", _SERVING),
+    },
+    p.Serve: {
+        "latency": Meaning("Time within which an answer shall be there.", _SERVING),
+        "qps": Meaning("Requests per second to be prepared for.", SHOWN),
+        "max_body": Meaning("Largest request body; larger ones get 413.", _SERVING),
+        "max_queue": Meaning("Work that may wait before requests get 503.", _SERVING),
+        "on_timeout": Meaning("The decision when people take too long.", _SERVING),
+        "on_controller_lost": Meaning("What workers do when the controller is gone.", _SERVING),
+    },
+    p.Payloads: {
+        "keep": Meaning("Which inputs are kept; those of pending and audited requests always are.", _SERVING),
+        "sample": Meaning("Share of the other inputs that is kept.", _SERVING),
+        "quota": Meaning("Room that kept inputs may take.", _LOG),
+        "retention": Meaning("Age at which kept inputs are deleted.", _LOG),
+    },
+    p.LogSpec: {
+        "durability": Meaning("Survive a killed process, or a power cut too (slower).", _LOG),
+        "payloads": Meaning("Which inputs are kept, how much and how long.", _LOG),
+        "on_full": Meaning(
+            "Refuse with 503, or answer without a record, when the log cannot be written.", _SERVING
+        ),
+    },
+    p.Side: {
+        "errors": Meaning("Largest share of errors among automated answers with this label.", _AUTOMATION),
+    },
+    p.Audit: {
+        "steady": Meaning("Share of automated decisions that a person checks.", _AUTOMATION),
+        "rollout": Meaning("The same while a rollout runs.", _AUTOMATION),
+    },
+    p.CertificateSpec: {
+        "expires": Meaning("Age at which a certificate lapses.", _AUTOMATION),
+        "confidence": Meaning("How sure a certificate is of its bound.", _AUTOMATION),
+        "up": Meaning("A higher level waits for an operator, or does not.", _AUTOMATION),
+        "down": Meaning("A level drops by itself when its certificate falls.", _AUTOMATION),
+        "pilot": Meaning("Unlabelled scores that fix the grid of thresholds.", _AUTOMATION),
+        "plan": Meaning("Labels that the certificate plans with.", _AUTOMATION),
+    },
+    p.Automation: {
+        "start": Meaning("Level of the first day.", _AUTOMATION),
+        "max": Meaning("Highest level that evidence can earn.", _AUTOMATION),
+        "errors": Meaning(
+            "Largest share of errors among all automated answers; instead of `sides`.", _AUTOMATION
+        ),
+        "sides": Meaning("Bounds by label; a label without one is never automated.", _AUTOMATION),
+        "audit": Meaning("How many automated decisions people check.", _AUTOMATION),
+        "blind": Meaning("Share of reviewed items shown without the model's answer.", _AUTOMATION),
+        "certificate": Meaning("Life of a certificate.", _AUTOMATION),
+    },
+    p.SecondReader: {
+        "disagreements": Meaning("Share of disagreements with the model that a second person reads.", _REVIEW),
+        "agreements": Meaning("Share of agreements with the model that a second person reads.", _REVIEW),
+    },
+    p.Review: {
+        "readers": Meaning("People who read each item.", _REVIEW),
+        "second_reader": Meaning("Which items get a second, blind reading.", _REVIEW),
+        "lease": Meaning("Time that a reviewer has for an item before it goes back.", _REVIEW),
+    },
+    p.Step: {
+        "shadow": Meaning("Share of requests that the candidate answers unseen.", _ROLLOUT),
+        "share": Meaning("Share of requests that the candidate answers.", _ROLLOUT),
+        "min": Meaning("Requests that the step waits for, counted over all and weighed by the share.", _ROLLOUT),
+        "min_labels": Meaning("Labels that the step waits for.", _ROLLOUT),
+        "bake": Meaning("Least time in the step.", _ROLLOUT),
+        "approve": Meaning("The step waits for an operator.", _ROLLOUT),
+    },
+    p.GateSpec: {
+        "bad": Meaning("The outcome that is counted.", _ROLLOUT),
+        "alpha": Meaning("Chance that a candidate as good as the stable version is rolled back.", _ROLLOUT),
+        "maturity": Meaning("Age at which an outcome is known.", _ROLLOUT),
+    },
+    p.RolloutSpec: {
+        "steps": Meaning("The default plan: shadow first, then rising shares to 100%.", _ROLLOUT),
+        "gates": Meaning("Comparisons that roll back.", _ROLLOUT),
+        "assign": Meaning("What sticks to one version: a request, a unit, or a unit for an epoch.", _ROUTER),
+        "epoch": Meaning("Length of an epoch.", _ROUTER),
+        "candidate": Meaning("`earned`: automates only what its own certificate covers.", _AUTOMATION),
+        "advance": Meaning(
+            "`shown`: a step needs proof of no harm; `not_contradicted`: no alarm is enough.", _ROLLOUT
+        ),
+        "keep_warm": Meaning("Time that the old version stays loaded after a rollout.", _ROLLOUT),
+    },
+    p.Threshold: {
+        "metric": Meaning("Name of the metric, as in the metrics reference.", _MONITOR),
+        "above": Meaning("Alarm when the pane's mean is above.", _MONITOR),
+        "below": Meaning("Alarm when the pane's mean is below.", _MONITOR),
+        "for": Meaning("So long without a break.", _MONITOR),
+        "do": Meaning("What follows.", _MONITOR),
+    },
+    p.AlarmSpec: {
+        "drift": Meaning(
+            "Which drift: of the inputs and outputs (`data`), of what they mean (`concept`), any.", _MONITOR
+        ),
+        "do": Meaning("What follows.", _MONITOR),
+    },
+    p.Monitor: {
+        "pane": Meaning("Length of a time pane.", _MONITOR),
+        "reference": Meaning("Panes of the reference that drift is measured against.", _MONITOR),
+        "false_alarms": Meaning("False drift alarms that the project accepts, for each board.", _MONITOR),
+        "tolerance": Meaning("Share of the rows whose shift does not matter.", _MONITOR),
+        "notice": Meaning("Time within which a shift of 10 % of the rows must be noticed.", _MONITOR),
+        "thresholds": Meaning("Plain thresholds.", _MONITOR),
+        "alarms": Meaning("What drift alarms do.", _MONITOR),
+        "webhook": Meaning("URL that gets every alarm as JSON.", _MONITOR),
+    },
+    p.Retrain: {
+        "command": Meaning("Your training command.", _RETRAIN),
+        "min_labels": Meaning("New labels that a training needs.", _RETRAIN),
+        "auto_train": Meaning("Train without being asked.", _RETRAIN),
+        "auto_deploy": Meaning("Start a rollout of what was trained and passed, without being asked.", _RETRAIN),
+        "timeout": Meaning("Time after which the command is stopped.", _RETRAIN),
+    },
+    p.EndpointSpec: {
+        "input": Meaning("What a request carries.", _LOG),
+        "fields": Meaning("The fields of a record.", _LOG),
+        "output": Meaning("What this endpoint answers; without it `scope.y`.", _SERVING),
+        "pipeline": Meaning("The steps of the model, in order.", "model"),
+        "serve": Meaning("How requests are answered.", _SERVING),
+        "log": Meaning("How the prediction log is kept.", _LOG),
+        "automation": Meaning(
+            "Where automation starts, how far it may go, what errors are allowed.", _AUTOMATION
+        ),
+        "review": Meaning("How people's judgements are collected.", _REVIEW),
+        "rollout": Meaning("How a new version comes in.", _ROLLOUT),
+        "monitor": Meaning("What is watched.", _MONITOR),
+        "retrain": Meaning("How a new version is made.", _RETRAIN),
+    },
+    p.Server: {
+        "host": Meaning("Address to bind; other than loopback needs tokens.", _SYSTEM),
+        "port": Meaning("Port of the endpoints; 0 picks a free one.", _SYSTEM),
+        "console_port": Meaning("Port of the console and its API; 0 picks a free one.", _SYSTEM),
+        "workers": Meaning("Worker processes.", _SYSTEM),
+        "state": Meaning("`postgresql://…` or `sqlite:///…`; without it SQLite in the data folder.", _SYSTEM),
+        "data": Meaning("Data folder, from the project file's folder.", _SYSTEM),
+    },
+    p.Privacy: {
+        "level": Meaning(
+            "How sensitive the logged data are; what needs encryption or redaction is refused.", _SCOPE
+        ),
+    },
+}
+
+
+def meaning(struct: type[msgspec.Struct], key: str) -> Meaning:
+    """Return what a key means."""
+    return MEANINGS[struct][key]

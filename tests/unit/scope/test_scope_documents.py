@@ -1,0 +1,107 @@
+"""What is made from the structs: template, JSON Schema, reference page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import jsonschema
+import pytest
+import yaml
+
+from tenure.scope import jsonschema as project_schema
+from tenure.scope import reference, rules
+from tenure.scope.keys import MEANINGS, SHOWN
+from tenure.scope.project import EndpointSpec, InputKind, Output, Project, Scope
+from tenure.scope.reader import load_project, read_project
+from tenure.scope.shape import keys, sections
+from tenure.scope.template import template
+
+ROOT = Path(__file__).resolve().parents[3]
+KINDS = get_args(InputKind)
+SCHEMA = project_schema.schema()
+
+
+def against_schema(text: str) -> list[str]:
+    checker = jsonschema.Draft202012Validator(SCHEMA)
+    return [error.json_path for error in checker.iter_errors(yaml.safe_load(text))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_template_has_no_fault(kind: InputKind) -> None:
+    project = read_project(template(kind, "parts"))
+    assert project.endpoints["parts"].input == kind
+    assert project.endpoints["parts"].automation.start == "human_only"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_template_fits_the_schema(kind: InputKind) -> None:
+    assert against_schema(template(kind, "parts")) == []
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("latency: 200ms", "latency: 200"),
+        ("latency: 200ms", "latncy: 200ms"),
+        ("max_body: 8MB", "max_body: 8mb"),
+        ("sample: 10%", "sample: 10"),
+        ("1 per 30d", "30d"),
+        ("input: image", "input: picture"),
+        ("input: image", ""),
+        ("durability: process", "durability: maybe"),
+        ("min: 200}\n        - {share: 25%", "min: 2.5}\n        - {share: 25%"),
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses(old: str, new: str) -> None:
+    text = template("image", "parts")
+    assert text.count(old) == 1
+    assert len(against_schema(text.replace(old, new))) == 1
+
+
+def test_every_key_has_a_meaning_and_no_meaning_lost_its_key() -> None:
+    stated = {(struct, key) for struct, table in MEANINGS.items() for key in table}
+    assert stated == {(struct, key) for _, struct in sections() for key in keys(struct)}
+
+
+def test_every_keeper_is_a_part_of_tenure() -> None:
+    keepers = {meaning.by for table in MEANINGS.values() for meaning in table.values()} - {SHOWN}
+    source = ROOT / "src" / "tenure"
+    known = {
+        k
+        for k in keepers
+        if (source / k.replace(".", "/")).is_dir() or (source / f"{k.replace('.', '/')}.py").is_file()
+    }
+    assert keepers - known <= {"system"}
+
+
+def test_the_reference_page_is_current() -> None:
+    stored = (ROOT / "docs" / "reference" / "project-file.md").read_text(encoding="utf-8")
+    assert stored == reference.page(), "run: python -m tenure.scope.reference docs/reference/project-file.md"
+
+
+def test_the_reference_page_names_every_key() -> None:
+    page = reference.page()
+    for path, struct in sections():
+        heading = f"## `{path.replace('*', 'NAME')}`\n" if path else "## Top level\n"
+        section = page.split(heading)[1].split("\n## ")[0]
+        assert all(f"| `{key}` |" in section for key in keys(struct)), path
+
+
+def test_project_files_of_the_examples_have_no_fault() -> None:
+    for file in sorted((ROOT / "examples").rglob("tenure.yaml")):
+        load_project(file)
+        assert against_schema(file.read_text(encoding="utf-8")) == [], file
+
+
+def test_a_project_built_in_python_goes_through_the_same_rules() -> None:
+    project = Project(
+        project="parts",
+        scope=Scope(y=Output(labels=("good", "bad"))),
+        endpoints={"parts": EndpointSpec(input="image")},
+    )
+    assert [fault.place for fault in rules.faults(project)] == ["endpoints.parts.automation.max"]
