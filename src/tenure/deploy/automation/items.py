@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -13,7 +14,14 @@ from sqlalchemy.engine import Connection
 from tenure.data import tables as t
 from tenure.types import Level
 
-BATCH = 2000
+CHUNK = 250
+LOOK_AHEAD = 5000
+
+UNIFORM = tuple(level.word for level in Level if level < Level.PARTIAL)
+"""Levels at which every item is judged, so that blindness by hash is the only draw."""
+
+Sample = Literal["fair", "audited"]
+"""`fair`: the draw did not depend on a score; `audited`: an automated decision drawn to be checked."""
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -22,32 +30,22 @@ class Item(msgspec.Struct, frozen=True):
     Attributes:
         number: draw order.
         said: the version's answer as text, as the policy's thresholds spell it.
-        score: its confidence in [0, 1], or None.
-        wrong: the answer differs from the truth; None without a truth.
-        closed: no truth will come any more, or it has come.
+        score: its confidence in [0, 1].
+        wrong: the answer differs from the truth; None without a truth or where the reader saw the answer.
+        closed: the truth has come, or none will come any more.
         single: the truth is one reader's word.
-        blind: the reader did not see the model's answer.
-        lottery: drawn before routing to be labelled whatever the model says.
-        automated: this answer was the decision.
-        level: in force when the request came.
-        resolved_us: when the truth came, or None.
     """
 
     number: int
     said: str
-    score: float | None
+    score: float
     wrong: bool | None
     closed: bool
     single: bool
-    blind: bool
-    lottery: bool
-    automated: bool
-    level: Level
-    resolved_us: int | None = None
 
 
 class Label(msgspec.Struct, frozen=True):
-    """One item whose turn came: right, wrong, or without a truth (`wrong` is None)."""
+    """One item whose turn came: right, wrong, or without a usable truth (`wrong` is None)."""
 
     number: int
     score: float
@@ -55,24 +53,39 @@ class Label(msgspec.Struct, frozen=True):
     single: bool
 
 
-def read(conn: Connection, endpoint: str, version: str, *, after: int, limit: int = BATCH) -> list[Item]:
-    """Return the items with a higher number than `after` that `version` answered, in draw order."""
+def read(
+    conn: Connection, endpoint: str, version: str, *, side: str, sample: Sample, after: int, limit: int = CHUNK
+) -> list[Item]:
+    """Return the items above `after` that `version` answered with `side` and a confidence, in draw order."""
     i, p = t.review_items.c, t.item_predictions.c
     query = (
-        sa.select(i.number, i.state, i.blind, i.lottery, i.level, i.truth, i.source, i.resolved_us)
-        .add_columns(p.value, p.confidence, p.automated)
+        sa.select(i.number, i.state, i.blind, i.truth, i.source, p.value, p.confidence)
         .join(t.item_predictions, (p.item == i.id) & (p.version == version))
-        .where(i.endpoint == endpoint, i.number > after)
+        .where(i.endpoint == endpoint, i.number > after, p.confidence.is_not(None))
+        .where(fair() if sample == "fair" else (p.automated == 1) & i.level.not_in(UNIFORM))
         .order_by(i.number)
         .limit(limit)
     )
-    return [_item(row) for row in conn.execute(query)]
+    if side != "*":
+        query = query.where(p.value.in_(_spellings(side)))
+    return [_item(row) for row in conn.execute(query).mappings()]
+
+
+def fair() -> sa.ColumnElement[bool]:
+    """Return the condition that the draw of an item did not depend on a score.
+
+    Below `partial` every item is judged and blindness is drawn by hash. From `partial` on, people see the unsure
+    and the audited ones, so only lottery items are a fair sample.
+    """
+    i = t.review_items.c
+    low = i.level.in_(UNIFORM)
+    return sa.or_(sa.and_(low, i.blind == 1), sa.and_(sa.not_(low), i.lottery == 1))
 
 
 def newest(conn: Connection, endpoint: str) -> int:
     """Return the highest draw number of the endpoint, 0 without items."""
-    number = t.review_items.c.number
-    query = sa.select(sa.func.max(number)).where(t.review_items.c.endpoint == endpoint)
+    i = t.review_items.c
+    query = sa.select(i.number).where(i.endpoint == endpoint).order_by(i.number.desc()).limit(1)
     return int(conn.execute(query).scalar() or 0)
 
 
@@ -88,66 +101,70 @@ def settled(conn: Connection, endpoint: str, *, after: int, before_us: int) -> i
     return int(conn.execute(query).scalar() or after)
 
 
-def fair(item: Item) -> bool:
-    """Say whether the draw of this item did not depend on a score.
+def take(
+    conn: Connection,
+    endpoint: str,
+    version: str,
+    *,
+    side: str,
+    sample: Sample,
+    after: int,
+    now_us: int,
+    wait_us: int,
+    limit: int = 8 * CHUNK,
+) -> tuple[list[Label], int]:
+    """Return the labels whose turn came, strictly in draw order, and the number up to which all is counted.
 
-    Below `partial` every item is judged and blindness is drawn by hash. From `partial` on, people see the unsure
-    and the audited ones, so only lottery items are a fair sample.
+    An open item holds up the later ones until `wait_us` after one of them got its truth; then it is missing.
     """
-    return item.blind if item.level < Level.PARTIAL else item.lottery
+    labels: list[Label] = []
+    last = after
+    while len(labels) < limit:
+        chunk = read(conn, endpoint, version, side=side, sample=sample, after=last)
+        ready = list(_in_turn(conn, endpoint, chunk, overdue_us=now_us - wait_us))
+        labels += ready
+        last = ready[-1].number if ready else last
+        if len(ready) < CHUNK:
+            if len(ready) == len(chunk):  # nothing holds up: pass over what is not counted here
+                last = settled(conn, endpoint, after=last, before_us=now_us - SETTLE_US)
+            break
+    return labels, last
 
 
-def audited(item: Item) -> bool:
-    """Say whether this is an automated decision that was drawn to be checked."""
-    return item.automated and item.level >= Level.PARTIAL
+SETTLE_US = 30_000_000
+"""Items this old have all their shadow answers."""
 
 
-def concerns(item: Item, side: str) -> bool:
-    """Say whether a lineage of this side counts the item."""
-    return item.score is not None and side in ("*", item.said)
-
-
-def in_turn(items: Iterable[Item], *, now_us: int, wait_us: int) -> Iterator[Label]:
-    """Yield the items as labels, strictly in draw order, until one is met that may still get its truth.
-
-    An open item is waited for until `wait_us` after a later item got its truth; then it is missing. An item that
-    the reader saw with the model's answer has no usable truth.
-    """
-    pending = list(items)
-    overtaken = _overtaken(pending)
-    for item, first_us in zip(pending, overtaken, strict=True):
-        if not item.closed and not (first_us is not None and first_us + wait_us <= now_us):
+def _in_turn(conn: Connection, endpoint: str, chunk: Sequence[Item], *, overdue_us: int) -> Iterator[Label]:
+    for item in chunk:
+        if not item.closed and not _overtaken(conn, endpoint, item.number, overdue_us):
             return
-        wrong = item.wrong if item.blind and item.closed else None
-        yield Label(item.number, item.score or 0.0, wrong, item.single)
+        yield Label(item.number, item.score, item.wrong if item.closed else None, item.single)
 
 
-def _overtaken(items: list[Item]) -> list[int | None]:
-    """Return, for each item, when the first later one got its truth."""
-    times: list[int | None] = []
-    first: int | None = None
-    for item in reversed(items):
-        times.append(first)
-        if item.resolved_us is not None:
-            first = item.resolved_us if first is None else min(first, item.resolved_us)
-    return times[::-1]
+def _overtaken(conn: Connection, endpoint: str, number: int, overdue_us: int) -> bool:
+    """Say whether a later item of the endpoint got its truth as early as `overdue_us`."""
+    i = t.review_items.c
+    later = (i.endpoint == endpoint) & (i.number > number) & (i.number <= number + LOOK_AHEAD)
+    query = sa.select(i.number).where(later, i.state == "resolved", i.resolved_us <= overdue_us).limit(1)
+    return conn.execute(query).first() is not None
 
 
-def _item(row: sa.Row[tuple[object, ...]]) -> Item:
-    m = row._mapping
+def _item(m: sa.RowMapping) -> Item:
     value, truth = json.loads(m["value"]), m["truth"]
-    resolved = m["state"] == "resolved"
-    score = m["confidence"]
+    resolved, score = m["state"] == "resolved", float(m["confidence"])
+    usable = resolved and truth is not None and m["blind"]
     return Item(
         number=int(m["number"]),
         said=str(value),
-        score=None if score is None or math.isnan(score) else float(score),
-        wrong=json.loads(truth) != value if resolved and truth is not None else None,
+        score=0.0 if math.isnan(score) else score,
+        wrong=json.loads(truth) != value if usable else None,
         closed=resolved or m["state"] == "expired",
         single=m["source"] not in ("agreed", "adjudicated"),
-        blind=bool(m["blind"]),
-        lottery=bool(m["lottery"]),
-        automated=bool(m["automated"]),
-        level=Level.of(m["level"]),
-        resolved_us=m["resolved_us"] if resolved else None,
     )
+
+
+def _spellings(side: str) -> list[str]:
+    """Return the JSON texts whose value reads `side` as text."""
+    words = {"True": "true", "False": "false", "None": "null"}
+    return [json.dumps(side), json.dumps(side, ensure_ascii=False), words.get(side, side)]

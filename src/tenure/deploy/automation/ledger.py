@@ -243,11 +243,12 @@ class Automation:
             if row["version"] != version:
                 continue
             side = row["side"]
-            labels, last = lineages.take(
+            labels, last = items.take(
                 conn,
                 endpoint,
                 version,
-                lambda item, side=side: items.audited(item) and items.concerns(item, side),  # type: ignore[misc]
+                side=side,
+                sample="audited",
                 after=row["last_item"],
                 now_us=now_us,
                 wait_us=self.wait_us,
@@ -428,11 +429,15 @@ class Automation:
         return "*" in everything or (bool(labels) and labels <= everything)
 
     def _stable(self, conn: Connection, endpoint: str) -> str | None:
-        """Return the stable version as last reconciled, else the one whose evidence is newest."""
-        if (live := self._live.get(endpoint)) is not None:
-            return live[0] if live else None
-        lines = lineages.opened(conn, endpoint)
-        return lines[-1]["version"] if lines else None
+        """Return the stable version as last reconciled, else the newest with evidence, else the newest at all."""
+        if live := self._live.get(endpoint):
+            return live[0]
+        if lines := lineages.opened(conn, endpoint):
+            return str(lines[-1]["version"])
+        c = t.versions.c
+        known = sa.select(c.id).where(c.endpoint == endpoint, c.state != "retired")
+        found = conn.execute(known.order_by(c.created_us.desc(), c.id).limit(1)).scalar()
+        return None if found is None else str(found)
 
     def _write_policy(
         self, conn: Connection, endpoint: str, live: Sequence[str], *, in_rollout: bool, cause: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -14,9 +14,6 @@ from tenure.deploy.automation import items, lineage
 from tenure.scope.project import CertificateSpec
 
 Row = sa.RowMapping
-
-SETTLE_US = 60_000_000
-"""Items this old have all their shadow answers, so a reader may pass over those that it does not count."""
 
 
 def opened(conn: Connection, endpoint: str, version: str | None = None) -> list[Row]:
@@ -118,10 +115,11 @@ def fix_grid(conn: Connection, row: Row, grid: Sequence[float], *, after_item: i
 
 def run_pilot(conn: Connection, row: Row, spec: CertificateSpec) -> bool:
     """Collect unlabelled scores; returns whether the grid was fixed."""
-    batch = items.read(conn, row["endpoint"], row["version"], after=row["last_item"])
-    scored = [x for x in batch if items.fair(x) and x.score is not None]
-    own = [x.score for x in scored if items.concerns(x, row["side"]) and x.score is not None]
-    counts = lineage.pilot(counts_of(row), own, len(scored))
+    batch = items.read(
+        conn, row["endpoint"], row["version"], side="*", sample="fair", after=row["last_item"], limit=spec.pilot
+    )
+    own = [x.score for x in batch if row["side"] in ("*", x.said)]
+    counts = lineage.pilot(counts_of(row), own, len(batch))
     last = batch[-1].number if batch else row["last_item"]
     grid = lineage.grid_of(counts, bound=row["bound"], delta=row["delta"], wanted=spec.pilot, planned=spec.plan)
     if grid is not None:
@@ -137,41 +135,22 @@ def count(
 ) -> tuple[lineage.Counts, int]:
     """Count the items whose turn came; returns the counts and the last counted item."""
     counts, grid = counts_of(row), grid_of(row)
-    chosen = items.audited if counts.renewal else items.fair
-
-    def wanted(item: items.Item) -> bool:
-        above = not counts.renewal or (item.score or 0.0) >= grid[0]
-        return chosen(item) and above and items.concerns(item, row["side"])
-
-    labels, last = take(
-        conn, row["endpoint"], row["version"], wanted, after=row["last_item"], now_us=now_us, wait_us=wait_us
+    labels, last = items.take(
+        conn,
+        row["endpoint"],
+        row["version"],
+        side=row["side"],
+        sample="audited" if counts.renewal else "fair",
+        after=row["last_item"],
+        now_us=now_us,
+        wait_us=wait_us,
     )
+    if counts.renewal:
+        labels = [x for x in labels if x.score >= grid[0]]
     after = lineage.advance(counts, grid, row["bound"], labels)
     if labels or last > row["last_item"] or not row["note"]:
         _save(conn, row, after, last, wanted=spec.pilot)
     return after, last
-
-
-def take(
-    conn: Connection,
-    endpoint: str,
-    version: str,
-    wanted: Callable[[items.Item], bool],
-    *,
-    after: int,
-    now_us: int,
-    wait_us: int,
-) -> tuple[list[items.Label], int]:
-    """Return the wanted items whose turn came as labels, and the number up to which all is read."""
-    batch = items.read(conn, endpoint, version, after=after)
-    mine = [x for x in batch if wanted(x)]
-    labels = list(items.in_turn(mine, now_us=now_us, wait_us=wait_us))
-    last = labels[-1].number if labels else after
-    if len(labels) < len(mine):
-        return labels, last
-    if len(batch) == items.BATCH:
-        return labels, batch[-1].number
-    return labels, items.settled(conn, endpoint, after=last, before_us=now_us - SETTLE_US)
 
 
 def _save(conn: Connection, row: Row, counts: lineage.Counts, last: int, *, wanted: int) -> None:

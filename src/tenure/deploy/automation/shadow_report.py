@@ -12,14 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
+from tenure.deploy.automation.items import fair
 from tenure.deploy.automation.levels import ASSIST_LABELS
 from tenure.stats import agreement, interval
 from tenure.stats.agreement import Table
-from tenure.types import Level
 
 LIMIT = 100_000
 TABLE_LIMIT = 5000
-_UNIFORM = tuple(level.word for level in Level if level < Level.PARTIAL)
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -140,7 +139,7 @@ def _query(endpoint: str, version: str) -> sa.Select[Any]:
         sa.select(i.id, i.truth, i.source, i.unit, p.value)
         .join(t.item_predictions, (p.item == i.id) & (p.version == version))
         .where(i.endpoint == endpoint, i.state == "resolved", i.blind == 1, i.truth.is_not(None))
-        .where(sa.or_(i.level.in_(_UNIFORM), i.lottery == 1))
+        .where(fair())
         .order_by(i.number)
     )
 
