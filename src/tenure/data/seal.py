@@ -1,0 +1,319 @@
+"""Turn finished segments into Parquet, merge small files, and let payloads go. No tailing here, no SQL.
+
+Every file is put in place by rename and only then its source removed, so that each row is at all times in at
+least one place. For a moment it is in two; readers count it once (see `view`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tenure.data.frames import Frame, read, resume
+from tenure.data.parquet import Placed, tables
+from tenure.data.records import Kind
+from tenure.data.spool import SchemaStore, SegmentName, sync_folder
+from tenure.errors import StoreError
+
+_SEGMENTS = b"tenure.segments"
+_HOUR_NS = 3_600_000_000_000
+
+
+class LogFile(msgspec.Struct, frozen=True):
+    """One sealed file; the columns of the `log_files` table.
+
+    `run` is a decimal number, empty for a merged file. `path` is relative to the data folder.
+    """
+
+    path: str
+    kind: int
+    endpoint: str
+    run: str
+    segment: str
+    first_seq: int
+    last_seq: int
+    rows: int
+    bytes: int
+    sha256: str
+    sealed_us: int
+
+
+class Merged(msgspec.Struct, frozen=True):
+    """What a compaction or a retention did: new files, and the paths that are gone."""
+
+    added: tuple[LogFile, ...]
+    removed: tuple[str, ...]
+
+
+def frames_of(data: bytes, segment: str, schemas: SchemaStore) -> Iterator[Placed]:
+    """Yield every good frame of a finished segment; step over bad ones."""
+    parts = SegmentName.parse(segment)
+    run, at = parts.run if parts else None, 0
+    while True:
+        got = read(data, at, run=run, schemas=schemas.get)
+        if isinstance(got, Frame):
+            at = got.end
+            if _is_readable(got):
+                yield Placed(segment, got.offset, got)
+            continue
+        following = resume(data, at, run=run) if got.why == "bad" else None
+        if following is None:
+            return
+        at = following
+
+
+def _is_readable(frame: Frame) -> bool:
+    try:
+        return bool(frame.schema.columns)
+    except StoreError:
+        return False
+
+
+def seal_segment(folder: Path, segment: str, schemas: SchemaStore, *, now_ns: int) -> list[LogFile]:
+    """Write the Parquet files of a finished segment, then remove it. Doing it twice gives the same files."""
+    source = folder / "spool" / f"{segment}.seg"
+    groups = tables(frames_of(source.read_bytes(), segment, schemas))
+    hour = hour_of(min((pc.min(t["t_ns"]).as_py() for t in groups.values()), default=0))
+    files = [
+        _put(folder, kind, endpoint, table, stem=segment, hour=hour, now_ns=now_ns)
+        for (kind, endpoint), table in groups.items()
+    ]
+    source.unlink()
+    sync_folder(source.parent)
+    return files
+
+
+def hour_of(t_ns: int) -> str:
+    """Return the partition of a time: the hour in UTC of a segment's first row."""
+    at = datetime.fromtimestamp(t_ns // 1_000_000_000, UTC)
+    return f"dt={at:%Y-%m-%d}/hour={at:%H}"
+
+
+def _home(kind: Kind) -> str:
+    return "payload" if kind == Kind.PAYLOAD else f"log/kind={kind.name.lower()}"
+
+
+def _put(
+    folder: Path, kind: Kind, endpoint: str, table: pa.Table, *, stem: str, hour: str, now_ns: int
+) -> LogFile:
+    path = folder / _home(kind) / hour / f"{stem}.{endpoint}.parquet"
+    with _replacing(path) as temporary:
+        pq.write_table(_tagged(table, [stem]), temporary, compression="zstd")
+    return describe(folder, path, now_ns=now_ns)
+
+
+class _replacing:  # noqa: N801 - used as a verb in `with`
+    """Write a temporary file, then fsync, rename and fsync the folder; nothing is left after a failure."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.with_name(path.name + ".tmp")
+
+    def __enter__(self) -> Path:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return self._temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._temporary.unlink(missing_ok=True)
+            return
+        with self._temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        self._temporary.replace(self._path)
+        sync_folder(self._path.parent)
+
+
+def _tagged(table: pa.Table, segments: Sequence[str]) -> pa.Table:
+    return table.replace_schema_metadata(_tags(segments))
+
+
+def _tags(segments: Sequence[str]) -> dict[bytes, bytes]:
+    return {_SEGMENTS: msgspec.json.encode(sorted(segments))}
+
+
+def segments_of(path: Path) -> frozenset[str]:
+    """Return the segments whose rows a sealed file holds."""
+    found = pq.read_schema(path).metadata or {}
+    return frozenset(msgspec.json.decode(found[_SEGMENTS], type=list[str]))
+
+
+def describe(folder: Path, path: Path, *, now_ns: int) -> LogFile:
+    """Return the manifest row of a sealed file, from the file itself."""
+    stem, endpoint = path.name.removesuffix(".parquet").rsplit(".", 1)
+    part = SegmentName.parse(stem)
+    held = pq.read_table(path, columns=["seq"], partitioning=None)["seq"]
+    data = path.read_bytes()
+    return LogFile(
+        path=str(path.relative_to(folder)),
+        kind=int(_kind_of(folder, path)),
+        endpoint=endpoint,
+        run=str(part.run) if part else "",
+        segment=stem,
+        first_seq=pc.min(held).as_py() or 0,
+        last_seq=pc.max(held).as_py() or 0,
+        rows=len(held),
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        sealed_us=now_ns // 1000,
+    )
+
+
+def _kind_of(folder: Path, path: Path) -> Kind:
+    first, second = path.relative_to(folder).parts[:2]
+    return Kind.PAYLOAD if first == "payload" else Kind[second.removeprefix("kind=").upper()]
+
+
+def sealed_files(folder: Path, kind: Kind) -> list[Path]:
+    """Return the sealed files of a kind, in order of time.
+
+    The listing is repeated until two agree: one listing alone may miss a file that was merged while it ran.
+    """
+    home = folder / _home(kind)
+    before = sorted(home.glob("dt=*/hour=*/*.parquet"))
+    while True:
+        after = sorted(home.glob("dt=*/hour=*/*.parquet"))
+        if after == before:
+            return after
+        before = after
+
+
+def superseded(files: Collection[Path]) -> set[Path]:
+    """Return the files whose rows all stand in a merged file of the same folder and endpoint."""
+    merged = [p for p in files if p.name.startswith("hour-")]
+    if not merged:
+        return set()
+    held = {p: segments_of(p) for p in merged}
+    out = set()
+    for path in files:
+        mine = held.get(path) or frozenset([path.name.rsplit(".", 2)[0]])
+        if any(_covers(big, path) and mine <= held[big] for big in merged):
+            out.add(path)
+    return out
+
+
+def _covers(big: Path, small: Path) -> bool:
+    same_endpoint = big.name.rsplit(".", 2)[1] == small.name.rsplit(".", 2)[1]
+    return big != small and big.parent == small.parent and same_endpoint
+
+
+def compact(folder: Path, *, now_ns: int, settle_ns: int = 300_000_000_000) -> Merged:
+    """Merge the record files of each hour that ended `settle_ns` ago; payloads stay as they are.
+
+    A file that comes later is merged into the hour's file at the next call.
+    """
+    added: list[LogFile] = []
+    removed: list[str] = []
+    before = hour_of(now_ns - settle_ns)
+    for kind in Kind:
+        if kind in (Kind.PAYLOAD, Kind.HEARTBEAT):
+            continue
+        for group in _hours(folder, kind):
+            hour = "/".join(group[0].parent.parts[-2:])
+            if hour < before:
+                _merge(folder, group, now_ns, added=added, removed=removed)
+    return Merged(tuple(added), tuple(removed))
+
+
+def _hours(folder: Path, kind: Kind) -> list[list[Path]]:
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for path in sealed_files(folder, kind):
+        groups.setdefault((path.parent, path.name.rsplit(".", 2)[1]), []).append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _merge(folder: Path, group: list[Path], now_ns: int, *, added: list[LogFile], removed: list[str]) -> None:
+    old = superseded(group)  # left by a merge that was killed before it removed its sources
+    sources = [path for path in group if path not in old]
+    if len(sources) > 1:
+        held = sorted(set[str]().union(*map(segments_of, sources)))
+        stem = f"hour-{hashlib.sha256(' '.join(held).encode()).hexdigest()[:16]}"
+        target = group[0].with_name(f"{stem}.{group[0].name.rsplit('.', 2)[1]}.parquet")
+        _write_merged(target, sources, held)
+        added.append(describe(folder, target, now_ns=now_ns))
+        old |= set(sources)
+    for path in sorted(old):
+        path.unlink()
+        removed.append(str(path.relative_to(folder)))
+    sync_folder(group[0].parent)
+
+
+def _write_merged(target: Path, sources: list[Path], held: list[str]) -> None:
+    """Copy file after file, so that memory holds one of them; each becomes row groups of its own."""
+    schema = pa.unify_schemas([pq.read_schema(p).remove_metadata() for p in sources])
+    with (
+        _replacing(target) as temporary,
+        pq.ParquetWriter(temporary, schema.with_metadata(_tags(held)), compression="zstd") as writer,
+    ):
+        for path in sources:
+            writer.write_table(_aligned(pq.read_table(path, partitioning=None), schema))
+
+
+def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns: list[Any] = [
+        table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays([*columns], schema=schema)
+
+
+def retain(
+    folder: Path,
+    *,
+    now_ns: int,
+    retention_s: float,
+    quota_bytes: int,
+    protected: Collection[tuple[int, int]] = frozenset(),
+) -> Merged:
+    """Remove payload files that are too old, then the oldest ones until the rest fits the quota.
+
+    Rows named in `protected` by (run, seq), such as those of open review items, are kept: their file is written
+    again with only them.
+    """
+    files = sealed_files(folder, Kind.PAYLOAD)
+    sizes = {path: path.stat().st_size for path in files}
+    total, oldest = sum(sizes.values()), now_ns - int(retention_s * 1e9)
+    added: list[LogFile] = []
+    removed: list[str] = []
+    for path in sorted(files, key=lambda p: (p.parent.parts[-2:], p.name)):
+        if total <= quota_bytes and _ends_ns(path) > oldest:
+            continue
+        kept = _keep_only(folder, path, protected, now_ns)
+        if kept is not None and kept.bytes >= sizes[path]:
+            continue  # only protected rows were in it
+        total -= sizes[path] - (kept.bytes if kept else 0)
+        if kept:
+            added.append(kept)
+        else:
+            removed.append(str(path.relative_to(folder)))
+    return Merged(tuple(added), tuple(removed))
+
+
+def _ends_ns(path: Path) -> int:
+    """Return the end of the hour that a file lies in."""
+    day, hour = (part.split("=")[1] for part in path.parent.parts[-2:])
+    start = datetime.fromisoformat(f"{day}T{hour}:00:00+00:00")
+    return int(start.timestamp()) * 1_000_000_000 + _HOUR_NS
+
+
+def _keep_only(folder: Path, path: Path, protected: Collection[tuple[int, int]], now_ns: int) -> LogFile | None:
+    keys = pq.read_table(path, columns=["run", "seq"], partitioning=None)
+    pairs = zip(keys["run"].to_pylist(), keys["seq"].to_pylist(), strict=True)
+    mask = [pair in protected for pair in pairs]
+    if not any(mask):
+        path.unlink()
+        sync_folder(path.parent)
+        return None
+    if not all(mask):
+        kept = pq.read_table(path, partitioning=None).filter(pa.array(mask))
+        with _replacing(path) as temporary:
+            pq.write_table(kept, temporary, compression="zstd")
+    return describe(folder, path, now_ns=now_ns)
