@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import postgres
 import pytest
 
 from tenure.clock import ManualClock
@@ -33,3 +34,31 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data sets are not at {folder}; set TENURE_TEST_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of a real PostgreSQL server of our own; tests that need it skip where it is not installed."""
+    with postgres.cluster() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_state(postgres_url: str) -> Iterator[State]:
+    """One database with our tables for the whole session; use `any_state`, which empties it."""
+    opened = State.open(postgres.new_database(postgres_url), ManualClock())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def any_state(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[State]:
+    """An empty control state on each database."""
+    if request.param == "sqlite":
+        opened = State.open(tmp_path / "state.db", clock)
+        yield opened
+        opened.close()
+        return
+    shared: State = request.getfixturevalue("postgres_state")
+    postgres.empty(shared)
+    yield State(shared.engine, clock)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -198,6 +199,10 @@ certificates = _table(
     Column("claim", Text, nullable=False),  # the claim in words
 )
 
+WAITING_SQL = "state IN ('open', 'judged', 'conflict')"
+"""What still needs a reader; spelled as in the partial indexes, so that SQLite uses them."""
+_waiting = {"sqlite_where": text(WAITING_SQL), "postgresql_where": text(WAITING_SQL)}
+
 review_items = _table(
     "review_items",
     Column("id", String, primary_key=True),  # id of the request
@@ -229,6 +234,8 @@ review_items = _table(
     Column("source", String),  # single | agreed | adjudicated | outcome
     Column("resolution", BigInteger),  # order of resolution: a cursor for readers
     Index("ix_review_open", "endpoint", "state", "priority"),
+    Index("ix_review_turn", "endpoint", "pending", "deadline_us", "number", **_waiting),
+    Index("ix_review_age", "endpoint", "number", **_waiting),
     Index("ix_review_number", "endpoint", "number"),
     Index("ix_review_resolution", "resolution"),
     Index("ix_review_rollout", "rollout"),
@@ -251,6 +258,7 @@ leases = _table(
     Column("item", String, primary_key=True),
     Column("reader", String, primary_key=True),
     Column("token", String, nullable=False, unique=True),
+    Column("blind", Integer, nullable=False),  # 1 = the reader is not shown the model's answer
     Column("leased_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger, nullable=False, index=True),
 )

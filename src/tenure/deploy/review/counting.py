@@ -1,0 +1,65 @@
+"""How full the queue is, and how each reader does."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tenure.data import tables as t
+from tenure.deploy.review.items import Counts, ReaderStats
+from tenure.deploy.review.store import WAITING
+
+_I, _J, _L = t.review_items.c, t.judgements.c, t.leases.c
+
+
+def count(conn: Connection, endpoint: str, *, now_us: int) -> Counts:
+    """Return the state of one endpoint's queue now."""
+    mine = _I.endpoint == endpoint
+    per_state = sa.select(_I.state, sa.func.count(), sa.func.sum(_I.pending)).where(mine).group_by(_I.state)
+    states = {state: (int(n), int(pending or 0)) for state, n, pending in conn.execute(per_state)}
+    waiting = sa.text(t.WAITING_SQL)
+    first = conn.execute(sa.select(sa.func.min(_I.created_us)).where(mine, waiting)).scalar()
+    leased = (
+        sa.select(sa.func.count())
+        .select_from(t.leases.join(t.review_items, _L.item == _I.id))
+        .where(mine, _L.expires_us > now_us)
+    )
+    return Counts(
+        open=sum(states.get(s, (0, 0))[0] for s in WAITING),
+        pending=sum(states.get(s, (0, 0))[1] for s in WAITING),
+        conflicts=states.get("conflict", (0, 0))[0],
+        leased=int(conn.execute(leased).scalar_one()),
+        oldest_s=0.0 if first is None else max(0.0, (now_us - first) / 1e6),
+        resolved=states.get("resolved", (0, 0))[0],
+        readers=readers(conn, endpoint),
+    )
+
+
+def readers(conn: Connection, endpoint: str) -> tuple[ReaderStats, ...]:
+    """Return each reader's work; judgements that were taken back are left out."""
+    newer = t.judgements.alias()
+    stands = ~sa.exists().where(newer.c.item == _J.item, newer.c.supersedes == _J.id)
+    reread = sa.and_(_J.role == "reader", _I.state == "resolved", _I.source.in_(("agreed", "adjudicated")))
+    query = (
+        sa.select(
+            _J.reader,
+            sa.func.count(),
+            sa.func.sum(_J.seconds),
+            sa.func.sum(sa.case((reread, 1), else_=0)),
+            sa.func.sum(sa.case((sa.and_(reread, _J.value == _I.truth), 1), else_=0)),
+        )
+        .select_from(t.judgements.join(t.review_items, _J.item == _I.id))
+        .where(_I.endpoint == endpoint, _J.skip.is_(None), stands)
+        .group_by(_J.reader)
+        .order_by(_J.reader)
+    )
+    return tuple(
+        ReaderStats(
+            reader=name,
+            judgements=int(n),
+            seconds=float(seconds or 0.0),
+            double=int(double or 0),
+            agreement=int(agreed) / int(double) if double else None,
+        )
+        for name, n, seconds, double, agreed in conn.execute(query)
+    )

@@ -1,0 +1,218 @@
+"""Taking judgements: who may, what is stored, and when one is the decision of a request (V2, V3, V6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from tenure.data import tables as t
+from tenure.data.state import dumps
+from tenure.deploy.review import leases, store
+from tenure.deploy.review.items import Receipt, Submission
+from tenure.deploy.review.resolve import Case, Standing, becomes_decision, same
+from tenure.errors import CaseError, ConflictError
+from tenure.scope.project import Review
+
+UNDO_US = 300_000_000
+"""How long one's own last judgement can be taken back."""
+
+_EXPIRED = "the lease of this item ended before the judgement came; it is kept as training data only"
+
+
+class Judging:
+    """Judgements inside one transaction that holds the writers' lock.
+
+    Attributes:
+        decided: ids whose decision was made here.
+    """
+
+    def __init__(
+        self, conn: Connection, reviews: Mapping[str, Review], *, salt: str, now_us: int, margin_us: int
+    ) -> None:
+        self._conn = conn
+        self._reviews = reviews
+        self._salt = salt
+        self._now = now_us
+        self._margin = margin_us
+        self.decided: list[str] = []
+
+    def submit(self, sub: Submission, row: RowMapping) -> Receipt:
+        """Store one judgement, settle the item, and decide the request if it still waits.
+
+        Raises:
+            ConflictError: no lease, an expired one (the judgement is stored all the same), a second judgement by
+                one reader, or a key that was used for another judgement. The transaction stays good.
+        """
+        known = self._by_key(sub.key)
+        if known is not None:
+            return self._repeated(sub, known)
+        standing = store.standing_judgements(self._conn, sub.item)
+        if any(j["reader"] == sub.reader for j in standing):
+            raise ConflictError(f"{sub.reader} has judged {sub.item} already", code="judged_already", at="item")
+        lease = self._lease(sub)
+        live = lease["expires_us"] > self._now
+        late = not live or self._too_late(row)
+        number = self._insert(sub, row, lease=lease, late=late)
+        case = self.settle(row)
+        if not live:
+            raise ConflictError(_EXPIRED, code="lease_expired", at="token")
+        self._conn.execute(t.leases.delete().where(t.leases.c.token == sub.token))
+        if not late and self._decide(row, *case) and any(j["late"] for j in standing):
+            self.settle(store.item(self._conn, sub.item))
+        return Receipt(number, sub.item, late)
+
+    def skip(self, row: RowMapping, *, reader: str, token: str, reason: str) -> None:
+        """Store that this reader cannot say; the item goes to others.
+
+        Raises:
+            ConflictError: the lease is not this reader's or has expired.
+        """
+        key = f"skip:{token}"
+        if self._by_key(key) is not None:
+            return
+        sub = Submission(item=row["id"], reader=reader, token=token, value=None, key=key)
+        lease = self._lease(sub)
+        if lease["expires_us"] <= self._now:
+            raise ConflictError("the lease of this item has ended", code="lease_expired", at="token")
+        self._insert(sub, row, lease=lease, late=False, skip=reason or "skipped")
+        self._conn.execute(t.leases.delete().where(t.leases.c.token == token))
+        self.settle(row)
+
+    def undo(self, reader: str) -> str:
+        """Take the reader's last judgement or skip back by a row that supersedes it; returns the item's id.
+
+        A decision that it made stands: a client has acted on it. The truth follows the correction.
+
+        Raises:
+            ConflictError: there is nothing to take back, it is too old, or somebody judged the item since.
+        """
+        j = t.judgements.c
+        mine = sa.select(t.judgements).where(j.reader == reader).order_by(j.id.desc()).limit(1)
+        last = self._conn.execute(mine).mappings().first()
+        if last is None or last["skip"] == store.UNDO or last["at_us"] < self._now - UNDO_US:
+            raise ConflictError(
+                "there is no judgement of the last 5 minutes to take back", code="nothing_to_undo"
+            )
+        row = store.item(self._conn, last["item"])
+        newer = sa.select(sa.func.count()).where(j.item == last["item"], j.id > last["id"])
+        if self._conn.execute(newer).scalar_one():
+            raise ConflictError("somebody has judged this item since", code="judged_since", at="item")
+        kept = ("item", "reader", "role", "blind")
+        values = {name: last[name] for name in kept}
+        self._conn.execute(
+            t.judgements.insert().values(
+                **values, value="null", regions="[]", skip=store.UNDO, late=0, seconds=0.0,
+                at_us=self._now, supersedes=last["id"], key=f"undo:{last['id']}",
+            )
+        )  # fmt: skip
+        self.settle(row)
+        return str(last["item"])
+
+    def settle(self, row: RowMapping) -> tuple[Case, Standing]:
+        """Bring an item in line with its judgements."""
+        review = self._reviews.get(row["endpoint"], Review())
+        case = store.case_of(self._conn, row, review, salt=self._salt)
+        return case, store.settle(self._conn, row, case, now_us=self._now)
+
+    def _by_key(self, key: str) -> RowMapping | None:
+        found = self._conn.execute(sa.select(t.judgements).where(t.judgements.c.key == key))
+        return found.mappings().first()
+
+    def _repeated(self, sub: Submission, known: RowMapping) -> Receipt:
+        if (known["item"], known["reader"]) != (sub.item, sub.reader) or not _same_answer(sub, known):
+            raise ConflictError(
+                "this Idempotency-Key was used for another judgement", code="key_reused", at="Idempotency-Key"
+            )
+        lease = leases.lease_of(self._conn, sub.item, sub.reader)
+        if known["late"] and lease is not None and lease["token"] == sub.token:
+            raise ConflictError(_EXPIRED, code="lease_expired", at="token")
+        return Receipt(known["id"], sub.item, bool(known["late"]))
+
+    def _lease(self, sub: Submission) -> RowMapping:
+        lease = leases.lease_of(self._conn, sub.item, sub.reader)
+        if lease is None or lease["token"] != sub.token:
+            raise ConflictError(
+                f"{sub.reader} holds no lease of {sub.item} with this token; lease it again",
+                code="no_lease",
+                at="token",
+            )
+        return lease
+
+    def _too_late(self, row: RowMapping) -> bool:
+        return bool(row["deadline_us"] and self._now >= row["deadline_us"] - self._margin)
+
+    def _insert(
+        self, sub: Submission, row: RowMapping, *, lease: RowMapping, late: bool, skip: str | None = None
+    ) -> int:
+        before = self._undone(sub)
+        live = lease["expires_us"] > self._now
+        values = {
+            "item": sub.item,
+            "reader": sub.reader,
+            "role": "adjudicator" if row["state"] == "conflict" and live else "reader",
+            "value": dumps(sub.value),
+            "regions": store.boxes_text(sub.regions),
+            "skip": skip,
+            "blind": int(lease["blind"] and (before is None or before["blind"])),
+            "late": int(late),
+            "seconds": sub.seconds,
+            "at_us": self._now,
+            "supersedes": None if before is None else before["supersedes"],
+            "key": sub.key,
+        }
+        added = self._conn.execute(t.judgements.insert().values(**values))
+        key = added.inserted_primary_key
+        return int(key[0]) if key else 0
+
+    def _undone(self, sub: Submission) -> RowMapping | None:
+        """Return the row by which this reader took an earlier judgement of the item back."""
+        j = t.judgements.c
+        query = sa.select(t.judgements).where(j.item == sub.item, j.reader == sub.reader, j.skip == store.UNDO)
+        return self._conn.execute(query.order_by(j.id.desc()).limit(1)).mappings().first()
+
+    def _decide(self, row: RowMapping, case: Case, standing: Standing) -> bool:
+        """Make the judgement the decision of a request that waits: exactly one row per request (V6)."""
+        if not row["pending"]:
+            return False
+        chosen = becomes_decision(standing, required=case.required, readings=case.readings)
+        if chosen is None:
+            return False
+        decision = {
+            "id": row["id"],
+            "endpoint": row["endpoint"],
+            "value": dumps(chosen.value),
+            "regions": store.boxes_text(chosen.regions),
+            "by": "person",
+            "reader": chosen.reader,
+            "policy": row["policy"],
+            "at_us": self._now,
+            "deadline_us": row["deadline_us"],
+            "logged": 0,
+        }
+        if store.insert_missing(self._conn, t.decisions, [decision]):
+            self.decided.append(row["id"])
+        self._conn.execute(t.review_items.update().where(t.review_items.c.id == row["id"]).values(pending=0))
+        return True
+
+
+def check_effort(sub: Submission) -> None:
+    """Refuse a judgement whose key or seconds make no sense.
+
+    Raises:
+        CaseError: an empty or reserved key, or seconds that are negative or not finite.
+    """
+    if not sub.key or sub.key.startswith(("skip:", "undo:")):
+        raise CaseError(
+            "the key must be a text that does not begin with skip: or undo:", code="invalid_key", at="key"
+        )
+    if not 0.0 <= sub.seconds < float("inf"):
+        raise CaseError(
+            "seconds must be a finite number that is not negative", code="invalid_seconds", at="seconds"
+        )
+
+
+def _same_answer(sub: Submission, known: RowMapping) -> bool:
+    return same(json.loads(known["value"]), sub.value) and store.boxes(known["regions"]) == sub.regions

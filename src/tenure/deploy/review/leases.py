@@ -1,0 +1,185 @@
+"""Who gets which item next, and for how long: one live lease per judgement that is wanted (V1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from tenure.data import tables as t
+from tenure.deploy.review import store
+from tenure.deploy.review.items import Leased, Suggestion
+from tenure.seeds import draw, fresh_token
+
+OLDEST = 0.1
+"""Share of leases that go to the item that has waited longest, so that none starves behind priorities."""
+
+KEEP_US = 3_600_000_000
+"""An expired lease is remembered so long: its holder's late judgement is kept, a made-up token's is not."""
+
+_I, _L, _J = t.review_items.c, t.leases.c, t.judgements.c
+_WAITING = sa.text(t.WAITING_SQL)
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One way to choose: which items, in which order."""
+
+    where: tuple[Any, ...]
+    order: tuple[Any, ...]
+    key: Callable[[RowMapping], Any]
+
+
+def turns(now_us: int, margin_us: int) -> tuple[Turn, ...]:
+    """Return the order of the queue: nearest deadline, then clients without one, then the rest by priority."""
+    by_priority = (_I.priority.desc(), _I.number)
+
+    def priority(row: RowMapping) -> Any:
+        return -row["priority"], row["number"]
+
+    soon = (_I.pending == 1, _I.deadline_us > now_us + margin_us)
+    return (
+        Turn(soon, (_I.deadline_us, _I.number), lambda row: (row["deadline_us"], row["number"])),
+        Turn((_I.pending == 1, _I.deadline_us == 0), by_priority, priority),
+        Turn((_I.pending == 0,), by_priority, priority),
+    )
+
+
+def oldest(now_us: int, margin_us: int) -> Turn:
+    """Return the order by age alone."""
+    useful = sa.or_(_I.pending == 0, _I.deadline_us == 0, _I.deadline_us > now_us + margin_us)
+    return Turn((useful,), (_I.number,), lambda row: row["number"])
+
+
+class Desk:
+    """Choosing and leasing for one reader inside one transaction."""
+
+    def __init__(self, conn: Connection, reader: str, *, now_us: int, margin_us: int) -> None:
+        self._conn = conn
+        self._reader = reader
+        self._now = now_us
+        self._margin = margin_us
+
+    def choose(self, endpoints: Sequence[str], n: int, *, tokens: Sequence[str]) -> list[RowMapping]:
+        """Return up to `n` items in the order of the queue; each token draws whether age alone rules."""
+        aged = sum(draw("oldest", token) < OLDEST for token in tokens[:n])
+        chosen: dict[str, RowMapping] = {}
+        plan = [(oldest(self._now, self._margin), aged)]
+        plan += [(turn, n) for turn in turns(self._now, self._margin)]
+        for turn, upto in plan:
+            if len(chosen) < upto:
+                for row in self._pick(turn, endpoints, upto=upto):
+                    if len(chosen) < upto:
+                        chosen.setdefault(row["id"], row)
+        return list(chosen.values())
+
+    def held(self, endpoints: Sequence[str], n: int) -> list[Leased]:
+        """Return items that the reader holds already, under the same tokens."""
+        query = (
+            sa.select(t.leases)
+            .join(t.review_items, (_L.item == _I.id))
+            .where(_L.reader == self._reader, _L.expires_us > self._now, _I.endpoint.in_(endpoints))
+            .order_by(_L.leased_us, _I.number)
+            .limit(n)
+        )
+        leases = {lease["item"]: lease for lease in self._conn.execute(query).mappings()}
+        items = self._conn.execute(sa.select(t.review_items).where(_I.id.in_(leases))).mappings()
+        return [shown(self._conn, row, leases[row["id"]]) for row in items]
+
+    def grant(self, row: RowMapping, token: str, *, seconds: float) -> Leased:
+        """Write the lease and return what the reader may see; every reading but the first is blind."""
+        lease = {
+            "item": row["id"],
+            "reader": self._reader,
+            "token": token,
+            "blind": int(bool(row["blind"]) or row["state"] != "open" or self._others(row) > 0),
+            "leased_us": self._now,
+            "expires_us": self._now + int(seconds * 1e6),
+        }
+        mine = (_L.item == row["id"], _L.reader == self._reader)
+        self._conn.execute(t.leases.delete().where(*mine))
+        self._conn.execute(t.leases.insert().values(**lease))
+        return shown(self._conn, row, lease)
+
+    def taken(self, row: RowMapping) -> bool:
+        """Say whether other readers hold every judgement that the item wants."""
+        return self._others(row) >= (row["required"] if row["state"] == "open" else 1)
+
+    def _others(self, row: RowMapping) -> int:
+        live = (_L.item == row["id"], _L.expires_us > self._now, _L.reader != self._reader)
+        return int(self._conn.execute(sa.select(sa.func.count()).where(*live)).scalar_one())
+
+    def _pick(self, turn: Turn, endpoints: Sequence[str], *, upto: int) -> list[RowMapping]:
+        found: list[RowMapping] = []
+        for endpoint in endpoints:
+            query = self._free().where(_I.endpoint == endpoint, *turn.where).order_by(*turn.order).limit(upto)
+            query = query.with_for_update(of=t.review_items, skip_locked=True)
+            found += self._again(list(self._conn.execute(query).mappings()))
+        return sorted(found, key=turn.key)
+
+    def _again(self, rows: list[RowMapping]) -> list[RowMapping]:
+        """Check locked rows once more: PostgreSQL's first look may be older than the locks that it took."""
+        if self._conn.dialect.name != "postgresql" or not rows:
+            return rows
+        ids = [row["id"] for row in rows]
+        return list(self._conn.execute(self._free().where(_I.id.in_(ids))).mappings())
+
+    def _free(self) -> sa.Select[Any]:
+        """Select the waiting items that this reader may be given."""
+        undone = t.judgements.alias()
+        judged = sa.exists().where(
+            _J.item == _I.id,
+            _J.reader == self._reader,
+            sa.or_(_J.skip.is_(None), _J.skip != store.UNDO),
+            ~sa.exists().where(undone.c.item == _J.item, undone.c.supersedes == _J.id),
+        )
+        live = (_L.item == _I.id, _L.expires_us > self._now)
+        mine = sa.exists().where(*live, _L.reader == self._reader)
+        count = sa.select(sa.func.count()).select_from(t.leases).where(*live).scalar_subquery()
+        slots = sa.case((_I.state == "open", _I.required), else_=1)
+        return sa.select(t.review_items).where(_WAITING, ~judged, ~mine, count < slots)
+
+
+def shown(conn: Connection, row: RowMapping, lease: Mapping[str, Any] | RowMapping) -> Leased:
+    """Return what the holder of a lease may see of its item."""
+    record = row["record"]
+    return Leased(
+        item=row["id"],
+        endpoint=row["endpoint"],
+        token=lease["token"],
+        expires_us=lease["expires_us"],
+        blind=bool(lease["blind"]),
+        adjudicate=row["state"] == "conflict",
+        media_type=row["media_type"],
+        record=None if record is None else json.loads(record),
+        suggestion=None if lease["blind"] else _suggestion(conn, row),
+    )
+
+
+def _suggestion(conn: Connection, row: RowMapping) -> Suggestion | None:
+    said = t.item_predictions.c
+    query = sa.select(t.item_predictions).where(said.item == row["id"], said.version == row["version"])
+    found = conn.execute(query).mappings().first()
+    if found is None:
+        return None
+    value = json.loads(found["value"])
+    return Suggestion(found["version"], value, found["confidence"], store.boxes(found["regions"]))
+
+
+def lease_of(conn: Connection, item: str, reader: str) -> RowMapping | None:
+    """Return the reader's lease of an item, live or expired."""
+    query = sa.select(t.leases).where(_L.item == item, _L.reader == reader)
+    return conn.execute(query).mappings().first()
+
+
+def forget(conn: Connection, *, before_us: int) -> None:
+    """Delete leases that expired long ago."""
+    conn.execute(t.leases.delete().where(_L.expires_us < before_us))
+
+
+def new_tokens(n: int) -> list[str]:
+    """Return unguessable lease tokens."""
+    return [fresh_token("l") for _ in range(n)]

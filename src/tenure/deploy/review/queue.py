@@ -1,0 +1,324 @@
+"""The review queue: what people are to judge, who judges what, and what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from tenure.data import tables as t
+from tenure.data.state import State, dumps
+from tenure.deploy.review import answers, counting, deciding, leases, store
+from tenure.deploy.review.items import (
+    Counts,
+    DueDecision,
+    ItemPrediction,
+    Leased,
+    NewItem,
+    Receipt,
+    Submission,
+    Truth,
+)
+from tenure.deploy.review.judging import Judging, check_effort
+from tenure.errors import CaseError, ConflictError, TenureError
+from tenure.scope.project import EndpointSpec, Output
+from tenure.seeds import fresh_token
+from tenure.settings import Settings
+from tenure.types import Box, Value
+
+_I = t.review_items.c
+_SALT = "review.salt"
+
+
+class ReviewQueue:
+    """The queue over the control state.
+
+    Methods that take `conn` are steps of the controller's transaction; the others are commands with a transaction
+    of their own. `endpoints` give readers, leases, second readings, labels and fallbacks; an endpoint without an
+    `output` of its own answers `output`, which is the scope's y. `on_decision` is called after a transaction in
+    which a person decided for a waiting client.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        endpoints: Mapping[str, EndpointSpec],
+        *,
+        output: Output | None = None,
+        on_decision: Callable[[], None] | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self._state = state
+        self._endpoints = endpoints
+        self._output = output or Output()
+        self._on_decision = on_decision
+        self._margin_us = int((settings or Settings()).judgement_margin_s * 1e6)
+        self._reviews = {name: spec.review for name, spec in endpoints.items()}
+        self._salt = _salt(state)
+
+    # Steps of the controller's transaction
+
+    def add(self, conn: Connection, items: Sequence[NewItem]) -> int:
+        """Add items, numbered in the order given; returns how many were new (an id is added once)."""
+        new = {item.id: item for item in reversed(items)}
+        for part in store.chunks(new):
+            for known in conn.execute(sa.select(_I.id).where(_I.id.in_(part))).scalars():
+                del new[known]
+        fresh = list(reversed(new.values()))
+        if not fresh:
+            return 0
+        store.lock(conn)
+        first = store.take_numbers(conn, "review.number", len(fresh))
+        rows = [self._row(item, number) for number, item in enumerate(fresh, first)]
+        conn.execute(t.review_items.insert(), rows)
+        return len(rows)
+
+    def add_predictions(self, conn: Connection, preds: Sequence[ItemPrediction]) -> None:
+        """Add what versions said; a version's first answer stands, and answers to unknown items are ignored.
+
+        An answer that comes after the first judgement can call for a second reader: the item, even if resolved on
+        one reader's word, is then open again.
+        """
+        touched: set[str] = set()
+        fresh = {(p.item, p.version): p for p in reversed(preds)}
+        for part in store.chunks(p.item for p in preds):
+            query = sa.select(_I.id, _I.state).where(_I.id.in_(part))
+            known = {row.id: row.state for row in conn.execute(query)}
+            rows = [_prediction(p) for p in fresh.values() if p.item in known and p.item in part]
+            store.insert_missing(conn, t.item_predictions, rows)
+            touched |= {i for i, state in known.items() if state in ("judged", "resolved")}
+        self._settle(conn, touched)
+
+    def resolve_by_outcome(self, conn: Connection, item: str, value: Value) -> bool:
+        """Take a late truth from the world as the truth of an item that people have not resolved yet.
+
+        Returns whether it was used: not for an unknown or closed item, nor while a client waits for a decision.
+        """
+        store.lock(conn)
+        query = sa.select(_I.state, _I.pending).where(_I.id == item).with_for_update()
+        row = conn.execute(query).first()
+        if row is None or row.pending or row.state not in store.WAITING:
+            return False
+        store.write_outcome(conn, item, value, now_us=self._state.now_us())
+        return True
+
+    def expire(self, conn: Connection, now_us: int) -> int:
+        """Let deadlines and leases pass: unanswered requests become training items and the fallback's decisions.
+
+        Returns how many requests nobody answered in time.
+        """
+        store.lock(conn)
+        rows = deciding.overdue(conn, now_us=now_us)
+        for row in rows:
+            deciding.record_fallback(conn, row, self._endpoints.get(row["endpoint"]))
+        ids = [row["id"] for row in rows]
+        if ids:
+            conn.execute(t.review_items.update().where(_I.id.in_(ids)).values(pending=0))
+            self._settle(conn, ids)
+        leases.forget(conn, before_us=now_us - leases.KEEP_US)
+        return len(rows)
+
+    def undelivered(self, conn: Connection, now_us: int) -> list[DueDecision]:
+        """Return people's decisions to write to the log now; see `deciding.undelivered` for late ones."""
+        store.lock(conn)
+        return deciding.undelivered(conn, self._endpoints, now_us=now_us)
+
+    def mark_logged(self, conn: Connection, ids: Sequence[str]) -> None:
+        """Note, in the transaction that stores the log's position, that these decisions are written."""
+        deciding.mark_logged(conn, ids)
+
+    # Commands of people
+
+    def lease(self, reader: str, *, n: int = 1, endpoint: str | None = None) -> list[Leased]:
+        """Lease up to `n` items that this reader has not judged.
+
+        When too few are free, items that the reader holds already come again under the same token.
+
+        Raises:
+            CaseError: `n` is not positive or the endpoint is unknown.
+        """
+        names = self._names(endpoint)
+        if n < 1:
+            raise CaseError(f"n must be at least 1, got {n}", code="invalid_query", at="n")
+        now, tokens = self._state.now_us(), leases.new_tokens(n)
+        with self._state.begin() as conn:
+            desk = leases.Desk(conn, reader, now_us=now, margin_us=self._margin_us)
+            held = desk.held(names, n)
+            rows = desk.choose(names, n, tokens=tokens)
+            given = [
+                desk.grant(row, token, seconds=self._endpoints[row["endpoint"]].review.lease)
+                for row, token in zip(rows, tokens, strict=False)
+            ]
+            return (given + held)[:n]
+
+    def submit(
+        self,
+        item: str,
+        *,
+        reader: str,
+        token: str,
+        value: Value,
+        key: str,
+        regions: Sequence[Box] = (),
+        seconds: float = 0.0,
+    ) -> Receipt:
+        """Store one judgement; the same key again gives the same receipt.
+
+        Raises:
+            MissingError: no such item.
+            CaseError: the value is none of the endpoint's labels, or boxes, key or seconds are unusable (422).
+            ConflictError: no lease, or it ended (then the judgement is kept as training data), or judged already.
+        """
+        entry = Submission(
+            item=item, reader=reader, token=token, value=value, key=key, regions=tuple(regions), seconds=seconds
+        )
+        (answer,) = self.submit_many([entry])
+        if isinstance(answer, TenureError):
+            raise answer
+        return answer
+
+    def submit_many(self, entries: Sequence[Submission]) -> list[Receipt | TenureError]:
+        """Store judgements in one transaction; each entry gets its receipt or its own error, in order."""
+        results: list[Receipt | TenureError] = []
+        with self._judging() as (conn, judging):
+            for entry in entries:
+                try:
+                    results.append(self._submit(conn, judging, entry))
+                except TenureError as error:
+                    results.append(error)
+        return results
+
+    def skip(self, item: str, *, reader: str, token: str, reason: str = "") -> None:
+        """Say that one cannot judge an item; it goes to others.
+
+        Raises:
+            MissingError: no such item.
+            ConflictError: the lease is not this reader's or has ended.
+        """
+        with self._judging() as (conn, judging):
+            judging.skip(store.item(conn, item), reader=reader, token=token, reason=reason)
+
+    def undo(self, reader: str) -> Leased:
+        """Take one's last judgement of the last 5 minutes back and lease the item again.
+
+        Raises:
+            ConflictError: nothing to take back, judged by somebody else since, or somebody else holds it now.
+        """
+        with self._judging() as (conn, judging):
+            row = store.item(conn, judging.undo(reader))
+            desk = leases.Desk(conn, reader, now_us=self._state.now_us(), margin_us=self._margin_us)
+            if desk.taken(row):
+                raise ConflictError("somebody else is reading this item now", code="leased", at="item")
+            seconds = self._endpoints[row["endpoint"]].review.lease
+            return desk.grant(row, leases.new_tokens(1)[0], seconds=seconds)
+
+    def release(self, item: str, *, reader: str, token: str) -> None:
+        """Give an item back unjudged; without such a lease nothing happens."""
+        with self._state.begin() as conn:
+            conn.execute(t.leases.delete().where(*_lease(item, reader, token)))
+
+    def renew(self, item: str, *, reader: str, token: str) -> int:
+        """Start the lease's time anew; returns its end in microseconds.
+
+        Raises:
+            ConflictError: the lease is not this reader's or has ended.
+        """
+        now = self._state.now_us()
+        live = (*_lease(item, reader, token), t.leases.c.expires_us > now)
+        with self._state.begin() as conn:
+            endpoint = conn.execute(sa.select(_I.endpoint).where(_I.id == item)).scalar()
+            spec = self._endpoints.get(endpoint or "")
+            until = now + int((spec.review.lease if spec else 0) * 1e6)
+            if not conn.execute(t.leases.update().where(*live).values(expires_us=until)).rowcount:
+                raise ConflictError("the lease of this item has ended", code="lease_expired", at="token")
+        return until
+
+    # Questions
+
+    def resolved(self, after: int, limit: int = 1000) -> list[Truth]:
+        """Return resolved items with a higher `resolution` than `after`, in that order."""
+        query = sa.select(t.review_items).where(_I.resolution > after).order_by(_I.resolution).limit(limit)
+        with self._state.read() as conn:
+            return [_truth(row) for row in conn.execute(query).mappings()]
+
+    def counts(self, endpoint: str) -> Counts:
+        """Return how full the queue of an endpoint is and how its readers do."""
+        with self._state.read() as conn:
+            return counting.count(conn, endpoint, now_us=self._state.now_us())
+
+    def _submit(self, conn: Connection, judging: Judging, entry: Submission) -> Receipt:
+        check_effort(entry)
+        row = store.item(conn, entry.item)
+        spec = self._endpoints.get(row["endpoint"])
+        answers.check(entry.value, entry.regions, (spec.output if spec else None) or self._output)
+        return judging.submit(entry, row)
+
+    @contextmanager
+    def _judging(self) -> Iterator[tuple[Connection, Judging]]:
+        with self._state.begin() as conn:
+            store.lock(conn)
+            now = self._state.now_us()
+            judging = Judging(conn, self._reviews, salt=self._salt, now_us=now, margin_us=self._margin_us)
+            yield conn, judging
+        if judging.decided and self._on_decision is not None:
+            self._on_decision()
+
+    def _settle(self, conn: Connection, ids: Iterable[str]) -> None:
+        ids = sorted(ids)
+        if not ids:
+            return
+        store.lock(conn)
+        now = self._state.now_us()
+        judging = Judging(conn, self._reviews, salt=self._salt, now_us=now, margin_us=self._margin_us)
+        for id_ in ids:
+            judging.settle(store.item(conn, id_))
+
+    def _names(self, endpoint: str | None) -> list[str]:
+        if endpoint is None:
+            return list(self._endpoints)
+        if endpoint not in self._endpoints:
+            known = ", ".join(self._endpoints)
+            raise CaseError(f"there is no endpoint {endpoint!r}; there are: {known}", at="endpoint", status=404)
+        return [endpoint]
+
+    def _row(self, item: NewItem, number: int) -> dict[str, object]:
+        review = self._reviews.get(item.endpoint)
+        required = item.required if item.required is not None else (review.readers if review else 1)
+        row: dict[str, object] = {name: getattr(item, name) for name in NewItem.__struct_fields__}
+        return row | {
+            "number": number,
+            "state": "open",
+            "required": required,
+            "blind": int(item.blind),
+            "pending": int(item.pending),
+            "lottery": int(item.lottery),
+            "record": None if item.record is None else dumps(item.record),
+        }
+
+
+def _salt(state: State) -> str:
+    """Return this installation's salt of the second-reader draws, made once: reviewers cannot foresee them."""
+    with state.begin() as conn:
+        store.insert_missing(conn, t.meta, [{"key": _SALT, "value": fresh_token("s")}])
+        return str(conn.execute(sa.select(t.meta.c.value).where(t.meta.c.key == _SALT)).scalar_one())
+
+
+def _prediction(pred: ItemPrediction) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(pred, name) for name in ItemPrediction.__struct_fields__}
+    regions = store.boxes_text(pred.regions)
+    return row | {"value": dumps(pred.value), "regions": regions, "automated": int(pred.automated)}
+
+
+def _lease(item: str, reader: str, token: str) -> tuple[sa.ColumnElement[bool], ...]:
+    lease = t.leases.c
+    return lease.item == item, lease.reader == reader, lease.token == token
+
+
+def _truth(row: RowMapping) -> Truth:
+    same = {n: row[n] for n in Truth.__struct_fields__ if n not in ("item", "truth", "regions")}
+    return Truth(
+        item=row["id"], truth=json.loads(row["truth"]), regions=store.boxes(row["truth_regions"]), **same
+    )
