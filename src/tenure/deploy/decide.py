@@ -76,13 +76,16 @@ def decide(
         return Ruling(Route.PENDING, False, drawn.blind, "level assist")
     if level == Level.FULL:
         return Ruling(Route.AUTO, drawn.audited, True, "level full")
+    # The audit draw is made before the answer is known, so it is also the lottery: the fair sample that later
+    # certificates are earned from. A drawn item is blind even where a person decides anyway.
+    blind = drawn.blind or drawn.audited
     bound = threshold(policy, version, prediction)
     if bound is None:
-        return Ruling(Route.PENDING, False, drawn.blind, "no certified threshold for this answer")
+        return Ruling(Route.PENDING, False, blind, "no certified threshold for this answer")
     confidence = prediction.confidence
     if confidence is None or math.isnan(confidence) or confidence < bound:
         shown = "none" if confidence is None else f"{confidence:.3f}"
-        return Ruling(Route.PENDING, False, drawn.blind, f"confidence {shown} < {bound:.3f}")
+        return Ruling(Route.PENDING, False, blind, f"confidence {shown} < {bound:.3f}")
     return Ruling(Route.AUTO, drawn.audited, True, f"confidence {confidence:.3f} >= {bound:.3f}")
 
 

@@ -15,10 +15,12 @@ from tenure.data import tables as t
 from tenure.data.state import State
 from tenure.deploy.automation import levels, policies
 from tenure.deploy.automation.ledger import Automation
+from tenure.deploy.decide import Draws, decide
+from tenure.deploy.router import Policy
 from tenure.errors import ConflictError, MissingError
 from tenure.scope.project import Automation as Spec
 from tenure.scope.project import CertificateSpec, EndpointSpec, Output, RolloutSpec, Side
-from tenure.types import Level
+from tenure.types import Level, Prediction
 
 V = "phones@1"
 E = "phones"
@@ -576,3 +578,14 @@ def test_the_report_is_json(world: World) -> None:
     assert all(p["upper"] >= p["k"] / max(p["n"], 1) for p in curve)
     assert report["certificates"][0]["claim"]
     assert [m["to_level"] for m in report["moves"]] == ["partial", "assist", "shadow"]
+
+
+def test_a_drawn_item_is_blind_at_partial_whoever_decides() -> None:
+    """Else blindness would depend on the score, and the lottery would be no fair sample."""
+    policy = Policy(1, Level.PARTIAL, {V: {"*": 0.9}}, audit=0.3, blind=0.2, valid_until_ns=1)
+    for confidence in (0.1, 0.95):
+        for drawn in (Draws(audited=True, blind=False), Draws(audited=True, blind=True)):
+            ruling = decide(
+                Prediction("good", confidence), version=V, level=Level.PARTIAL, policy=policy, drawn=drawn
+            )
+            assert ruling.blind
