@@ -297,6 +297,7 @@ endpoints:
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 12), st.text("{}[]:,-#&*!|>%@`'\"\t\n 0an", max_size=6))
 def test_any_damage_is_a_project_or_a_project_error(at: int, cut: int, insert: str) -> None:
     try:
-        assert read_project(GOOD[:at] + insert + GOOD[at + cut :]).tenure == 1
-    except ProjectError as error:
-        assert all(fault.startswith("tenure.yaml") for fault in error.faults)
+        found = read_project(GOOD[:at] + insert + GOOD[at + cut :])
+    except ProjectError:
+        return
+    assert found.tenure == 1
