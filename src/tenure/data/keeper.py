@@ -83,7 +83,7 @@ class Keeper:
 
     def positions(self) -> dict[str, int]:
         """Return the end of what `poll` has handed out, by segment; segments that were sealed are absent."""
-        return {name: tail.offset for name, tail in self._tails.items()}
+        return self._start | {name: tail.offset for name, tail in self._tails.items()}
 
     def poll(self, limit_bytes: int = 8 << 20) -> list[Read]:
         """Return new complete frames of all segments, at most about `limit_bytes` of them.
@@ -164,7 +164,8 @@ class Keeper:
             if parts is None or name in self._tails:
                 continue
             path = self._spool / f"{name}.seg"
-            self._tails[name] = _Tail(path, parts.run, self._start.pop(name, 0))
+            self._tails[name] = _Tail(path, parts.run, self._start.get(name, 0))
+        self._start = {}  # what is left of it was sealed before
 
     def _read(self, name: str, tail: _Tail, limit: int) -> Iterator[Read]:
         # Asked before the size is: once the owner is gone the size cannot change any more.
