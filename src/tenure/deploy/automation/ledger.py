@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -12,27 +12,16 @@ from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.data.state import State, dumps
-from tenure.deploy.automation import certificates, items, levels, lineage, lineages, policies, report
+from tenure.deploy.automation import certificates, levels, lineages, policies, report
+from tenure.deploy.automation.progress import Move, Progress
 from tenure.deploy.automation.shadow_report import blind_table
 from tenure.deploy.router import Policy
 from tenure.errors import ConflictError, MissingError
 from tenure.scope.project import EndpointSpec
 from tenure.types import Level
 
-Kind = Literal["opened", "grid", "certified", "renewed", "lapsed", "revoked", "level", "policy"]
-
 SYSTEM = "tenure"
 """Author of moves that no person made."""
-
-
-class Move(msgspec.Struct, frozen=True):
-    """One thing that `reconcile` did, in words."""
-
-    endpoint: str
-    kind: Kind
-    version: str
-    side: str
-    sentence: str
 
 
 class Automation:
@@ -50,7 +39,7 @@ class Automation:
     def __init__(self, state: State, endpoints: Mapping[str, EndpointSpec], *, wait_s: float = 30.0) -> None:
         self.state = state
         self.endpoints = endpoints
-        self.wait_us = int(wait_s * 1e6)
+        self.progress = Progress(state, endpoints, wait_us=int(wait_s * 1e6))
         self._live: dict[str, tuple[str, ...]] = {}
 
     def level(self, endpoint: str) -> Level:
@@ -79,45 +68,16 @@ class Automation:
         return policy
 
     def watch(self, conn: Connection, endpoint: str, version: str) -> list[Move]:
-        """Open the lineages of a version that has none open: one per side, each with its part of the risk.
-
-        Pilot scores in the version's manifest (`pilot_scores`: label -> confidences) fix the grids at once, for
-        the first lineage only.
-        """
-        busy = {row["side"] for row in lineages.opened(conn, endpoint, version)}
-        wanted = {side: bound for side, bound in self._bounds(endpoint).items() if side not in busy}
-        for side, bound in wanted.items():
-            self._open(conn, endpoint, version, side, bound=bound)
-        first = all(r["attempt"] == 1 for r in lineages.opened(conn, endpoint, version))
-        if wanted and first and (scores := _manifest_scores(conn, version)):
-            self.seed_pilot(conn, endpoint, version, scores)
-        return [
-            Move(endpoint, "opened", version, s, f"evidence for {version} {s!r} is collected") for s in wanted
-        ]
+        """Open the lineages of a version that has none open; see `Progress.watch`."""
+        self._spec(endpoint)
+        return self.progress.watch(conn, endpoint, version)
 
     def seed_pilot(
         self, conn: Connection, endpoint: str, version: str, scores_by_label: Mapping[str, Sequence[float]]
     ) -> None:
-        """Fix the grids of pilot lineages from unlabelled confidences that were collected before.
-
-        Args:
-            conn: the transaction.
-            endpoint: name.
-            version: whose confidences these are.
-            scores_by_label: confidences in [0, 1] by the label that the version gave.
-        """
-        spec = self._spec(endpoint).automation.certificate
-        for row in lineages.opened(conn, endpoint, version):
-            if row["state"] != "pilot":
-                continue
-            every = [s for scores in scores_by_label.values() for s in scores]
-            own = every if row["side"] == "*" else list(scores_by_label.get(row["side"], ()))
-            counts = lineage.pilot(lineage.Counts(), own, len(every))
-            grid = lineage.grid_of(
-                counts, bound=row["bound"], delta=row["delta"], wanted=lineage.MIN_SIDE, planned=spec.plan
-            )
-            if grid is not None:
-                lineages.fix_grid(conn, row, grid, after_item=items.newest(conn, endpoint))
+        """Fix the grids of pilot lineages from confidences collected before; see `Progress.seed_pilot`."""
+        self._spec(endpoint)
+        self.progress.seed_pilot(conn, endpoint, version, scores_by_label)
 
     def reconcile(
         self, conn: Connection, endpoint: str, now_us: int, *, live: Sequence[str], in_rollout: bool
@@ -136,12 +96,12 @@ class Automation:
         """
         old = self.policy(conn, endpoint)
         self._live[endpoint] = tuple(live)
-        moves = self._expire(conn, endpoint, now_us)
+        moves = self.progress.expire(conn, endpoint, now_us)
         for version in live:
-            moves += self.watch(conn, endpoint, version)
-            moves += self._revoke(conn, endpoint, version, now_us)
-            moves += self._collect(conn, endpoint, version, now_us)
-            self._renew(conn, endpoint, version, now_us)
+            moves += self.progress.watch(conn, endpoint, version)
+            moves += self.progress.revoke(conn, endpoint, version, now_us)
+            moves += self.progress.collect(conn, endpoint, version, now_us)
+            self.progress.renew(conn, endpoint, version, now_us)
         stable = live[0] if live else None
         revoked = any(m.kind == "revoked" and m.version == stable for m in moves)
         moves += self._settle_level(conn, endpoint, stable, revoked=revoked)
@@ -196,7 +156,7 @@ class Automation:
         for row in lineages.opened(conn, endpoint):
             lineages.close(conn, row, cause)
             if not lineages.counts_of(row).renewal:
-                self._open(conn, endpoint, row["version"], row["side"], bound=row["bound"])
+                self.progress.open(conn, endpoint, row["version"], row["side"], bound=row["bound"])
         target = min(to, old, Level.ASSIST)
         if target == old:
             return []
@@ -226,106 +186,6 @@ class Automation:
             return report.automation(conn, endpoint, spec=spec, level=level, evidence=evidence)
 
     # ---- parts of reconcile
-
-    def _expire(self, conn: Connection, endpoint: str, now_us: int) -> list[Move]:
-        moves = []
-        for row in certificates.in_force(conn, endpoint):
-            if row["expires_us"] > now_us:
-                continue
-            certificates.end(conn, row, "lapsed", now_us=now_us, cause="its time is over")
-            self._restart(conn, row, "its certificate lapsed", keep_grid=True)
-            moves.append(_move(row, "lapsed", f"the certificate of {row['version']} {row['side']!r} lapsed"))
-        return moves
-
-    def _revoke(self, conn: Connection, endpoint: str, version: str, now_us: int) -> list[Move]:
-        moves = []
-        for row in certificates.in_force(conn, endpoint):
-            if row["version"] != version:
-                continue
-            side = row["side"]
-            labels, last = items.take(
-                conn,
-                endpoint,
-                version,
-                side=side,
-                sample="audited",
-                after=row["last_item"],
-                now_us=now_us,
-                wait_us=self.wait_us,
-            )
-            if certificates.audit(conn, row, labels, last_item=last):
-                cause = f"audits contradict the bound of {100 * row['bound']:g} %"
-                certificates.end(conn, row, "revoked", now_us=now_us, cause=cause)
-                self._restart(conn, row, cause, keep_grid=False)
-                moves.append(_move(row, "revoked", f"the certificate of {version} {side!r} is revoked: {cause}"))
-        return moves
-
-    def _collect(self, conn: Connection, endpoint: str, version: str, now_us: int) -> list[Move]:
-        spec = self._spec(endpoint).automation.certificate
-        moves = []
-        for row in lineages.opened(conn, endpoint, version):
-            if row["state"] == "pilot":
-                if lineages.run_pilot(conn, row, spec):
-                    moves.append(_move(row, "grid", f"the thresholds of {version} {row['side']!r} are fixed"))
-                continue
-            counts, last = lineages.count(conn, row, spec, now_us=now_us, wait_us=self.wait_us)
-            moves += self._certify(conn, row, counts, last, now_us)
-        return moves
-
-    def _certify(
-        self, conn: Connection, line: sa.RowMapping, counts: lineage.Counts, last: int, now_us: int
-    ) -> list[Move]:
-        valid, grid = lineage.valid(counts, line["delta"]), lineages.grid_of(line)
-        held = _held(conn, line)
-        if not valid or (held is not None and not counts.renewal and grid[valid[-1]] >= held["threshold"]):
-            return []
-        if counts.renewal and held is None:
-            return []
-        spec = self._spec(line["endpoint"]).automation.certificate
-        share = held["coverage"] if counts.renewal and held else counts.n[valid[-1]] / max(counts.labels, 1)
-        new = certificates.issue(
-            conn,
-            line,
-            counts,
-            grid,
-            valid[-1],
-            coverage=share,
-            last_item=last,
-            now_us=now_us,
-            life_us=int(spec.expires * 1e6),
-        )
-        if held is not None:
-            certificates.end(conn, held, "superseded", now_us=now_us, cause=f"by certificate {new['id']}")
-            self._after_superseding(conn, line, renewed=counts.renewal)
-        return [_move(line, "renewed" if counts.renewal else "certified", new["claim"])]
-
-    def _after_superseding(self, conn: Connection, line: sa.RowMapping, *, renewed: bool) -> None:
-        """End renewals of the old threshold; after a renewal the search for a bolder one starts afresh."""
-        for row in lineages.opened(conn, line["endpoint"], line["version"]):
-            if row["side"] != line["side"]:
-                continue
-            if lineages.counts_of(row).renewal:
-                lineages.close(conn, row, "its threshold was replaced or renewed")
-            elif renewed:
-                lineages.close(conn, row, "renewed; the search goes on with newer labels")
-                grid = lineages.grid_of(row)
-                self._open(conn, row["endpoint"], row["version"], row["side"], bound=row["bound"], grid=grid)
-
-    def _renew(self, conn: Connection, endpoint: str, version: str, now_us: int) -> None:
-        """Open a renewal for every certificate that is past half of its life."""
-        busy = {r["side"] for r in lineages.opened(conn, endpoint, version) if lineages.counts_of(r).renewal}
-        for row in certificates.in_force(conn, endpoint):
-            due = (row["issued_us"] + row["expires_us"]) // 2 <= now_us
-            if row["version"] == version and due and row["side"] not in busy:
-                self._open(
-                    conn,
-                    endpoint,
-                    version,
-                    row["side"],
-                    bound=row["bound"],
-                    grid=[row["threshold"]],
-                    renewal=True,
-                )
 
     def _settle_level(self, conn: Connection, endpoint: str, stable: str | None, *, revoked: bool) -> list[Move]:
         level, cap = self.level_in(conn, endpoint), Level.of(self._spec(endpoint).automation.max)
@@ -373,47 +233,6 @@ class Automation:
             return self.endpoints[endpoint]
         except KeyError:
             raise MissingError(f"no endpoint {endpoint!r}", at=endpoint) from None
-
-    def _bounds(self, endpoint: str) -> dict[str, float]:
-        spec = self._spec(endpoint).automation
-        if spec.sides:
-            return {label: side.errors for label, side in spec.sides.items()}
-        return {"*": spec.errors} if spec.errors is not None else {}
-
-    def _open(
-        self,
-        conn: Connection,
-        endpoint: str,
-        version: str,
-        side: str,
-        *,
-        bound: float,
-        grid: Sequence[float] = (),
-        renewal: bool = False,
-    ) -> None:
-        spec = self._spec(endpoint).automation
-        lineages.open_one(
-            conn,
-            endpoint,
-            version,
-            side,
-            bound=bound,
-            delta=(1.0 - spec.certificate.confidence) / max(len(self._bounds(endpoint)), 1),
-            now_us=self.state.now_us(),
-            grid=grid,
-            renewal=renewal,
-        )
-
-    def _restart(self, conn: Connection, certificate: sa.RowMapping, why: str, *, keep_grid: bool) -> None:
-        """Close the lineages behind a certificate and open one that counts only items from now on."""
-        endpoint, version, side = (certificate[k] for k in ("endpoint", "version", "side"))
-        grid: list[float] = []
-        for row in lineages.opened(conn, endpoint, version):
-            if row["side"] == side:
-                lineages.close(conn, row, why)
-                if not lineages.counts_of(row).renewal:
-                    grid = lineages.grid_of(row)
-        self._open(conn, endpoint, version, side, bound=certificate["bound"], grid=grid if keep_grid else ())
 
     def _certified(self, conn: Connection, endpoint: str) -> policies.Thresholds:
         """Return version -> side -> certified threshold."""
@@ -494,23 +313,8 @@ def _held_down(conn: Connection, endpoint: str) -> bool:
     return row is not None and bool(json.loads(row["numbers"]).get("hold"))
 
 
-def _held(conn: Connection, line: sa.RowMapping) -> sa.RowMapping | None:
-    key = (line["version"], line["side"])
-    held = [r for r in certificates.in_force(conn, line["endpoint"]) if (r["version"], r["side"]) == key]
-    return held[-1] if held else None
-
-
 def _ended(conn: Connection, endpoint: str) -> set[str]:
     """Return the versions that once lost a certificate: nothing is granted to them."""
     c = t.certificates.c
     query = sa.select(c.version).where(c.endpoint == endpoint, c.state.in_(("lapsed", "revoked")))
     return set(conn.execute(query).scalars())
-
-
-def _manifest_scores(conn: Connection, version: str) -> dict[str, list[float]]:
-    text = conn.execute(sa.select(t.versions.c.manifest).where(t.versions.c.id == version)).scalar()
-    return dict(json.loads(text or "{}").get("pilot_scores") or {})
-
-
-def _move(row: sa.RowMapping, kind: Kind, sentence: str) -> Move:
-    return Move(row["endpoint"], kind, row["version"], row["side"], sentence)

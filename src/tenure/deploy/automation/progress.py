@@ -1,0 +1,240 @@
+"""How evidence moves on: lineages opened, counted and closed; certificates issued, renewed, lapsed, revoked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tenure.data import tables as t
+from tenure.data.state import State
+from tenure.deploy.automation import certificates, items, lineage, lineages
+from tenure.scope.project import EndpointSpec
+
+Kind = Literal["opened", "grid", "certified", "renewed", "lapsed", "revoked", "level", "policy"]
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One thing that `reconcile` did, in words."""
+
+    endpoint: str
+    kind: Kind
+    version: str
+    side: str
+    sentence: str
+
+
+class Progress:
+    """Moves the rows of `lineages` and `certificates`, inside the caller's transaction.
+
+    Args:
+        state: the control state.
+        specs: the endpoints' promises.
+        wait_us: how long an item without truth holds up the later ones.
+    """
+
+    def __init__(self, state: State, specs: Mapping[str, EndpointSpec], *, wait_us: int) -> None:
+        self.state = state
+        self.specs = specs
+        self.wait_us = wait_us
+
+    def watch(self, conn: Connection, endpoint: str, version: str) -> list[Move]:
+        """Open the lineages of a version that has none open: one per side, each with its part of the risk.
+
+        Pilot scores in the version's manifest (`pilot_scores`: label -> confidences) fix the grids at once, for
+        the first lineage only.
+        """
+        busy = {row["side"] for row in lineages.opened(conn, endpoint, version)}
+        wanted = {side: bound for side, bound in self.bounds(endpoint).items() if side not in busy}
+        for side, bound in wanted.items():
+            self.open(conn, endpoint, version, side, bound=bound)
+        first = all(r["attempt"] == 1 for r in lineages.opened(conn, endpoint, version))
+        if wanted and first and (scores := _manifest_scores(conn, version)):
+            self.seed_pilot(conn, endpoint, version, scores)
+        return [
+            Move(endpoint, "opened", version, s, f"evidence for {version} {s!r} is collected") for s in wanted
+        ]
+
+    def seed_pilot(
+        self, conn: Connection, endpoint: str, version: str, scores_by_label: Mapping[str, Sequence[float]]
+    ) -> None:
+        """Fix the grids of pilot lineages from unlabelled confidences that were collected before.
+
+        Args:
+            conn: the transaction.
+            endpoint: name.
+            version: whose confidences these are.
+            scores_by_label: confidences in [0, 1] by the label that the version gave.
+        """
+        spec = self.specs[endpoint].automation.certificate
+        for row in lineages.opened(conn, endpoint, version):
+            if row["state"] != "pilot":
+                continue
+            every = [s for scores in scores_by_label.values() for s in scores]
+            own = every if row["side"] == "*" else list(scores_by_label.get(row["side"], ()))
+            counts = lineage.pilot(lineage.Counts(), own, len(every))
+            grid = lineage.grid_of(
+                counts, bound=row["bound"], delta=row["delta"], wanted=lineage.MIN_SIDE, planned=spec.plan
+            )
+            if grid is not None:
+                lineages.fix_grid(conn, row, grid, after_item=items.newest(conn, endpoint))
+
+    def expire(self, conn: Connection, endpoint: str, now_us: int) -> list[Move]:
+        moves = []
+        for row in certificates.in_force(conn, endpoint):
+            if row["expires_us"] > now_us:
+                continue
+            certificates.end(conn, row, "lapsed", now_us=now_us, cause="its time is over")
+            self.restart(conn, row, "its certificate lapsed", keep_grid=True)
+            moves.append(_move(row, "lapsed", f"the certificate of {row['version']} {row['side']!r} lapsed"))
+        return moves
+
+    def revoke(self, conn: Connection, endpoint: str, version: str, now_us: int) -> list[Move]:
+        moves = []
+        for row in certificates.in_force(conn, endpoint):
+            if row["version"] != version:
+                continue
+            side = row["side"]
+            labels, last = items.take(
+                conn,
+                endpoint,
+                version,
+                side=side,
+                sample="audited",
+                after=row["last_item"],
+                now_us=now_us,
+                wait_us=self.wait_us,
+            )
+            if certificates.audit(conn, row, labels, last_item=last):
+                cause = f"audits contradict the bound of {100 * row['bound']:g} %"
+                certificates.end(conn, row, "revoked", now_us=now_us, cause=cause)
+                self.restart(conn, row, cause, keep_grid=False)
+                moves.append(_move(row, "revoked", f"the certificate of {version} {side!r} is revoked: {cause}"))
+        return moves
+
+    def collect(self, conn: Connection, endpoint: str, version: str, now_us: int) -> list[Move]:
+        spec = self.specs[endpoint].automation.certificate
+        moves = []
+        for row in lineages.opened(conn, endpoint, version):
+            if row["state"] == "pilot":
+                if lineages.run_pilot(conn, row, spec):
+                    moves.append(_move(row, "grid", f"the thresholds of {version} {row['side']!r} are fixed"))
+                continue
+            counts, last = lineages.count(conn, row, spec, now_us=now_us, wait_us=self.wait_us)
+            moves += self._certify(conn, row, counts, last, now_us)
+        return moves
+
+    def _certify(
+        self, conn: Connection, line: sa.RowMapping, counts: lineage.Counts, last: int, now_us: int
+    ) -> list[Move]:
+        valid, grid = lineage.valid(counts, line["delta"]), lineages.grid_of(line)
+        held = _held(conn, line)
+        if not valid or (held is not None and not counts.renewal and grid[valid[-1]] >= held["threshold"]):
+            return []
+        if counts.renewal and held is None:
+            return []
+        spec = self.specs[line["endpoint"]].automation.certificate
+        share = held["coverage"] if counts.renewal and held else counts.n[valid[-1]] / max(counts.labels, 1)
+        new = certificates.issue(
+            conn,
+            line,
+            counts,
+            grid,
+            valid[-1],
+            coverage=share,
+            last_item=last,
+            now_us=now_us,
+            life_us=int(spec.expires * 1e6),
+        )
+        if held is not None:
+            certificates.end(conn, held, "superseded", now_us=now_us, cause=f"by certificate {new['id']}")
+            self._after_superseding(conn, line, renewed=counts.renewal)
+        return [_move(line, "renewed" if counts.renewal else "certified", new["claim"])]
+
+    def _after_superseding(self, conn: Connection, line: sa.RowMapping, *, renewed: bool) -> None:
+        """End renewals of the old threshold; after a renewal the search for a bolder one starts afresh."""
+        for row in lineages.opened(conn, line["endpoint"], line["version"]):
+            if row["side"] != line["side"]:
+                continue
+            if lineages.counts_of(row).renewal:
+                lineages.close(conn, row, "its threshold was replaced or renewed")
+            elif renewed:
+                lineages.close(conn, row, "renewed; the search goes on with newer labels")
+                grid = lineages.grid_of(row)
+                self.open(conn, row["endpoint"], row["version"], row["side"], bound=row["bound"], grid=grid)
+
+    def renew(self, conn: Connection, endpoint: str, version: str, now_us: int) -> None:
+        """Open a renewal for every certificate that is past half of its life."""
+        busy = {r["side"] for r in lineages.opened(conn, endpoint, version) if lineages.counts_of(r).renewal}
+        for row in certificates.in_force(conn, endpoint):
+            due = (row["issued_us"] + row["expires_us"]) // 2 <= now_us
+            if row["version"] == version and due and row["side"] not in busy:
+                self.open(
+                    conn,
+                    endpoint,
+                    version,
+                    row["side"],
+                    bound=row["bound"],
+                    grid=[row["threshold"]],
+                    renewal=True,
+                )
+
+    def restart(self, conn: Connection, certificate: sa.RowMapping, why: str, *, keep_grid: bool) -> None:
+        """Close the lineages behind a certificate and open one that counts only items from now on."""
+        endpoint, version, side = (certificate[k] for k in ("endpoint", "version", "side"))
+        grid: list[float] = []
+        for row in lineages.opened(conn, endpoint, version):
+            if row["side"] == side:
+                lineages.close(conn, row, why)
+                if not lineages.counts_of(row).renewal:
+                    grid = lineages.grid_of(row)
+        self.open(conn, endpoint, version, side, bound=certificate["bound"], grid=grid if keep_grid else ())
+
+    def open(
+        self,
+        conn: Connection,
+        endpoint: str,
+        version: str,
+        side: str,
+        *,
+        bound: float,
+        grid: Sequence[float] = (),
+        renewal: bool = False,
+    ) -> None:
+        spec = self.specs[endpoint].automation
+        lineages.open_one(
+            conn,
+            endpoint,
+            version,
+            side,
+            bound=bound,
+            delta=(1.0 - spec.certificate.confidence) / max(len(self.bounds(endpoint)), 1),
+            now_us=self.state.now_us(),
+            grid=grid,
+            renewal=renewal,
+        )
+
+    def bounds(self, endpoint: str) -> dict[str, float]:
+        spec = self.specs[endpoint].automation
+        if spec.sides:
+            return {label: side.errors for label, side in spec.sides.items()}
+        return {"*": spec.errors} if spec.errors is not None else {}
+
+
+def _held(conn: Connection, line: sa.RowMapping) -> sa.RowMapping | None:
+    key = (line["version"], line["side"])
+    held = [r for r in certificates.in_force(conn, line["endpoint"]) if (r["version"], r["side"]) == key]
+    return held[-1] if held else None
+
+
+def _manifest_scores(conn: Connection, version: str) -> dict[str, list[float]]:
+    text = conn.execute(sa.select(t.versions.c.manifest).where(t.versions.c.id == version)).scalar()
+    return dict(json.loads(text or "{}").get("pilot_scores") or {})
+
+
+def _move(row: sa.RowMapping, kind: Kind, sentence: str) -> Move:
+    return Move(row["endpoint"], kind, row["version"], row["side"], sentence)
