@@ -1,0 +1,137 @@
+"""What a bundle's `manifest.json` says; `docs/reference/bundle.md` is its prose form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from tenure.data.schema import Contract, InputSchema
+from tenure.errors import ModelError
+from tenure.model.contents import FileEntry, safe_path
+from tenure.scope.project import Output
+from tenure.types import Prediction
+
+FORMAT = 1
+FILE = "manifest.json"
+MAX_BYTES = 16 * 2**20
+
+ABOUT = ("created", "tenure", "python", "measured", "provenance")
+"""Keys that tell how a bundle came to be; they are not part of its content and so not of its hash."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
+
+
+class StageRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One stage: `uses` is `module:Name`; a class is constructed with `options`, which are plain JSON."""
+
+    name: str
+    uses: str
+    placement: Literal["inline", "thread"] = "thread"
+    options: dict[str, Any] = {}
+
+
+class SampleRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The input that is replayed before the version gets traffic."""
+
+    media_type: str
+    file: str
+    sha256: str
+    size: int
+
+
+class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Measured when the bundle was made: median latency of the sample, memory gained by loading, where."""
+
+    latency_ms: float
+    rss_mb: float
+    hardware: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything about one version of a model. Paths are relative to `files/` and `code/`."""
+
+    format: int = FORMAT
+    endpoint: str
+    name: str
+    stages: tuple[StageRef, ...]
+    files: dict[str, FileEntry]
+    code: dict[str, FileEntry]
+    input: InputSchema
+    output: Output
+    sample: SampleRef
+    expected: Prediction
+    created: str
+    tenure: str
+    python: str
+    measured: Measured | None = None
+    provenance: dict[str, Any] = {}
+
+    @property
+    def contract(self) -> Contract:
+        return Contract(self.input, self.output)
+
+    def sha(self) -> str:
+        """Return the hex SHA-256 of the content: equal content has equal hashes, whenever it was made."""
+        return _sha(msgspec.to_builtins(self))
+
+    def text(self) -> bytes:
+        """Return the bytes of the manifest file."""
+        return json.dumps(msgspec.to_builtins(self), sort_keys=True, indent=1, ensure_ascii=False).encode()
+
+
+def check_name(name: str) -> str:
+    """Return a version's name; raises ModelError when it could not stand in a file name and an address."""
+    if not _NAME.fullmatch(name):
+        raise ModelError(
+            f"a version's name is lower case letters, digits, `_`, `.` and `-`, at most 63; got {name!r}",
+            at="name",
+        )
+    return name
+
+
+def read(folder: Path) -> tuple[Manifest, str]:
+    """Read a bundle folder's manifest and its SHA-256; its paths are checked, its files are not.
+
+    Raises:
+        ModelError: there is none, it is not valid, or of a newer format.
+    """
+    path = folder / FILE
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_BYTES:
+        raise ModelError(f"{folder} is not a bundle: no {FILE} of at most {MAX_BYTES} bytes", at=FILE)
+    manifest, sha = parse(path.read_bytes())
+    for name in (*manifest.files, *manifest.code, manifest.sample.file):
+        safe_path(name, at=f"{FILE}: {name[:80]}")
+    return manifest, sha
+
+
+def parse(text: bytes) -> tuple[Manifest, str]:
+    """Parse a manifest; the SHA-256 is that of the JSON as it stands, so that later keys do not change it.
+
+    Raises:
+        ModelError: it is not valid, or of a format that this tenure does not know.
+    """
+    try:
+        raw = msgspec.json.decode(text)
+        if isinstance(raw, Mapping) and raw.get("format", FORMAT) != FORMAT:
+            raise ModelError(
+                f"the bundle has format {raw['format']!r}, this tenure reads format {FORMAT}", at=FILE
+            )
+        manifest = msgspec.convert(raw, Manifest)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ModelError(f"{FILE}: {error}", at=FILE) from error
+    check_name(manifest.name)
+    if not manifest.stages:
+        raise ModelError("a bundle needs at least one stage", at=f"{FILE}: stages")
+    return manifest, _sha(raw)
+
+
+def _sha(raw: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in raw.items() if key not in ABOUT}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
