@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import postgres
 import pytest
 
+import postgres
 from tenure.clock import ManualClock
 from tenure.data.state import State
 

@@ -6,9 +6,12 @@ The controller is the only writer. One transaction per command: the change, its 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Float,
     Index,
     Integer,
@@ -201,8 +204,13 @@ certificates = _table(
 
 WAITING_SQL = "state IN ('open', 'judged', 'conflict')"
 """What still needs a reader; spelled as in the partial indexes, so that SQLite uses them."""
-_waiting = {"sqlite_where": text(WAITING_SQL), "postgresql_where": text(WAITING_SQL)}
 
+
+def _waiting(name: str, *columns: str | ColumnElement[Any]) -> Index:
+    return Index(name, *columns, sqlite_where=text(WAITING_SQL), postgresql_where=text(WAITING_SQL))
+
+
+_priority: Column[float] = Column("priority", Float, nullable=False)
 review_items = _table(
     "review_items",
     Column("id", String, primary_key=True),  # id of the request
@@ -214,7 +222,7 @@ review_items = _table(
     Column("blind", Integer, nullable=False),
     Column("required", Integer, nullable=False),  # judgements wanted before adjudication
     Column("pending", Integer, nullable=False),  # 1 = a client waits for the decision
-    Column("priority", Float, nullable=False),
+    _priority,
     Column("audit_prob", Float, nullable=False),
     Column("unit", String, nullable=False),
     Column("policy", BigInteger, nullable=False),
@@ -234,8 +242,9 @@ review_items = _table(
     Column("source", String),  # single | agreed | adjudicated | outcome
     Column("resolution", BigInteger),  # order of resolution: a cursor for readers
     Index("ix_review_open", "endpoint", "state", "priority"),
-    Index("ix_review_turn", "endpoint", "pending", "deadline_us", "number", **_waiting),
-    Index("ix_review_age", "endpoint", "number", **_waiting),
+    _waiting("ix_review_turn", "endpoint", "pending", _priority.desc(), "number"),
+    _waiting("ix_review_deadline", "endpoint", "pending", "deadline_us", "number"),
+    _waiting("ix_review_age", "endpoint", "created_us", "number"),
     Index("ix_review_number", "endpoint", "number"),
     Index("ix_review_resolution", "resolution"),
     Index("ix_review_rollout", "rollout"),
@@ -261,6 +270,7 @@ leases = _table(
     Column("blind", Integer, nullable=False),  # 1 = the reader is not shown the model's answer
     Column("leased_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger, nullable=False, index=True),
+    Index("ix_leases_reader", "reader", "expires_us"),
 )
 
 judgements = _table(  # immutable; a correction is a new row that supersedes

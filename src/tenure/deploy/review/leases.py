@@ -51,7 +51,7 @@ def turns(now_us: int, margin_us: int) -> tuple[Turn, ...]:
 def oldest(now_us: int, margin_us: int) -> Turn:
     """Return the order by age alone."""
     useful = sa.or_(_I.pending == 0, _I.deadline_us == 0, _I.deadline_us > now_us + margin_us)
-    return Turn((useful,), (_I.number,), lambda row: row["number"])
+    return Turn((useful,), (_I.created_us, _I.number), lambda row: (row["created_us"], row["number"]))
 
 
 class Desk:
@@ -62,6 +62,7 @@ class Desk:
         self._reader = reader
         self._now = now_us
         self._margin = margin_us
+        self._free = _free(reader, now_us)
 
     def choose(self, endpoints: Sequence[str], n: int, *, tokens: Sequence[str]) -> list[RowMapping]:
         """Return up to `n` items in the order of the queue; each token draws whether age alone rules."""
@@ -76,18 +77,15 @@ class Desk:
                         chosen.setdefault(row["id"], row)
         return list(chosen.values())
 
-    def held(self, endpoints: Sequence[str], n: int) -> list[Leased]:
-        """Return items that the reader holds already, under the same tokens."""
-        query = (
-            sa.select(t.leases)
-            .join(t.review_items, (_L.item == _I.id))
-            .where(_L.reader == self._reader, _L.expires_us > self._now, _I.endpoint.in_(endpoints))
-            .order_by(_L.leased_us, _I.number)
-            .limit(n)
-        )
-        leases = {lease["item"]: lease for lease in self._conn.execute(query).mappings()}
-        items = self._conn.execute(sa.select(t.review_items).where(_I.id.in_(leases))).mappings()
-        return [shown(self._conn, row, leases[row["id"]]) for row in items]
+    def held(self, endpoints: Sequence[str], n: int, *, but: Sequence[str]) -> list[Leased]:
+        """Return items other than `but` that the reader holds already, under the same tokens."""
+        if n <= 0:
+            return []
+        mine = (_L.reader == self._reader, _L.expires_us > self._now, _L.item.not_in(but))
+        query = sa.select(t.leases).where(*mine).order_by(_L.leased_us, _L.item)
+        held = {lease["item"]: lease for lease in self._conn.execute(query).mappings()}
+        items = sa.select(t.review_items).where(_I.id.in_(held), _I.endpoint.in_(endpoints)).limit(n)
+        return [shown(self._conn, row, held[row["id"]]) for row in self._conn.execute(items).mappings()]
 
     def grant(self, row: RowMapping, token: str, *, seconds: float) -> Leased:
         """Write the lease and return what the reader may see; every reading but the first is blind."""
@@ -115,7 +113,7 @@ class Desk:
     def _pick(self, turn: Turn, endpoints: Sequence[str], *, upto: int) -> list[RowMapping]:
         found: list[RowMapping] = []
         for endpoint in endpoints:
-            query = self._free().where(_I.endpoint == endpoint, *turn.where).order_by(*turn.order).limit(upto)
+            query = self._free.where(_I.endpoint == endpoint, *turn.where).order_by(*turn.order).limit(upto)
             query = query.with_for_update(of=t.review_items, skip_locked=True)
             found += self._again(list(self._conn.execute(query).mappings()))
         return sorted(found, key=turn.key)
@@ -125,22 +123,23 @@ class Desk:
         if self._conn.dialect.name != "postgresql" or not rows:
             return rows
         ids = [row["id"] for row in rows]
-        return list(self._conn.execute(self._free().where(_I.id.in_(ids))).mappings())
+        return list(self._conn.execute(self._free.where(_I.id.in_(ids))).mappings())
 
-    def _free(self) -> sa.Select[Any]:
-        """Select the waiting items that this reader may be given."""
-        undone = t.judgements.alias()
-        judged = sa.exists().where(
-            _J.item == _I.id,
-            _J.reader == self._reader,
-            sa.or_(_J.skip.is_(None), _J.skip != store.UNDO),
-            ~sa.exists().where(undone.c.item == _J.item, undone.c.supersedes == _J.id),
-        )
-        live = (_L.item == _I.id, _L.expires_us > self._now)
-        mine = sa.exists().where(*live, _L.reader == self._reader)
-        count = sa.select(sa.func.count()).select_from(t.leases).where(*live).scalar_subquery()
-        slots = sa.case((_I.state == "open", _I.required), else_=1)
-        return sa.select(t.review_items).where(_WAITING, ~judged, ~mine, count < slots)
+
+def _free(reader: str, now_us: int) -> sa.Select[Any]:
+    """Select the waiting items that this reader may be given."""
+    undone = t.judgements.alias()
+    judged = sa.exists().where(
+        _J.item == _I.id,
+        _J.reader == reader,
+        sa.or_(_J.skip.is_(None), _J.skip != store.UNDO),
+        ~sa.exists().where(undone.c.item == _J.item, undone.c.supersedes == _J.id),
+    )
+    live = (_L.item == _I.id, _L.expires_us > now_us)
+    mine = sa.exists().where(*live, _L.reader == reader)
+    count = sa.select(sa.func.count()).select_from(t.leases).where(*live).scalar_subquery()
+    slots = sa.case((_I.state == "open", _I.required), else_=1)
+    return sa.select(t.review_items).where(_WAITING, ~judged, ~mine, count < slots)
 
 
 def shown(conn: Connection, row: RowMapping, lease: Mapping[str, Any] | RowMapping) -> Leased:

@@ -146,13 +146,12 @@ class ReviewQueue:
         now, tokens = self._state.now_us(), leases.new_tokens(n)
         with self._state.begin() as conn:
             desk = leases.Desk(conn, reader, now_us=now, margin_us=self._margin_us)
-            held = desk.held(names, n)
             rows = desk.choose(names, n, tokens=tokens)
             given = [
                 desk.grant(row, token, seconds=self._endpoints[row["endpoint"]].review.lease)
                 for row, token in zip(rows, tokens, strict=False)
             ]
-            return (given + held)[:n]
+            return given + desk.held(names, n - len(given), but=[one.item for one in given])
 
     def submit(
         self,
