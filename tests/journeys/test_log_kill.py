@@ -7,12 +7,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tenure.data.spool import segments
 from tenure.data.view import Log
+from tenure.errors import TenureError
 
 PARTS = Path(__file__).with_name("log_kill_parts.py")
 
@@ -52,6 +54,39 @@ class Writer:
         self._reader.join()
 
 
+class Reader:
+    """Ask the view again and again while others append, seal and merge."""
+
+    def __init__(self, folder: Path, acked: Callable[[], set[tuple[int, int]]]) -> None:
+        self.reads = 0
+        self.faults: list[str] = []
+        self._log, self._acked = Log(folder), acked
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._read()
+            except TenureError as error:
+                self.faults.append(repr(error))
+
+    def _read(self) -> None:
+        before = self._acked()
+        seen = rows_of(self._log)
+        self.reads += 1
+        if len(seen) != len(set(seen)):
+            self.faults.append(f"{len(seen) - len(set(seen))} rows were seen twice")
+        if missed := before - set(seen):
+            self.faults.append(f"{len(missed)} acknowledged rows were not seen")
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._log.close()
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, str(PARTS), *arguments], stdout=subprocess.PIPE, text=True)
 
@@ -73,16 +108,12 @@ def kill_randomly(folder: Path, seed: int, rounds: int) -> tuple[set[tuple[int, 
     rng = random.Random(seed)
     acked: set[tuple[int, int]] = set()
     kills = 0
-    log = Log(folder)
     writers = [Writer(folder, f"worker-{i}", rng.getrandbits(64)) for i in range(2)]
     keeper = start_keeper(folder)
+    reader = Reader(folder, lambda: acked.union(*(w.snapshot() for w in writers)))
     try:
         for _ in range(rounds):
             rng.choice(writers).wait_for(rng.randint(1, 150))
-            before = acked.union(*(w.snapshot() for w in writers))
-            seen = rows_of(log)  # while others append, seal and merge
-            assert len(seen) == len(set(seen)), "a row was seen twice"
-            assert before <= set(seen), f"{len(before - set(seen))} acknowledged rows were not seen"
             victims = rng.choice(["writer", "writer", "keeper", "both"])
             if victims != "writer":
                 keeper.kill()
@@ -102,7 +133,9 @@ def kill_randomly(folder: Path, seed: int, rounds: int) -> tuple[set[tuple[int, 
         for writer in writers:
             writer.kill()
             acked |= writer.acked
-        log.close()
+        reader.stop()
+    assert reader.faults == []
+    assert reader.reads > rounds
     return acked, kills + 3
 
 

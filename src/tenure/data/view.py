@@ -201,7 +201,7 @@ class Log:
             timer.start()
             try:
                 result = connection.sql(statement, params=parameters)
-                return _at_most(result.to_arrow_reader(2048), limit)
+                return (result if limit is None else result.limit(limit)).to_arrow_table()
             except duckdb.InterruptException as error:
                 raise StoreError(
                     f"the query took longer than {self._timeout_s:g} s; narrow it, for example by t",
@@ -298,17 +298,6 @@ def _only_select(sql: str) -> str:
 
 def _quoted(text: str) -> str:
     return text.replace("'", "''")
-
-
-def _at_most(reader: pa.RecordBatchReader, limit: int | None) -> pa.Table:
-    batches, rows = [], 0
-    for batch in reader:
-        batches.append(batch)
-        rows += len(batch)
-        if limit is not None and rows >= limit:
-            break
-    table = pa.Table.from_batches(batches, reader.schema)
-    return table if limit is None else table.slice(0, limit)
 
 
 def render(table: pa.Table, format: Format = "table") -> str:

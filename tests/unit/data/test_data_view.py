@@ -97,6 +97,49 @@ def test_a_segment_that_grew_after_the_spool_was_read_is_not_missed(tmp_path: Pa
     assert sorted(log.query("SELECT seq FROM predictions")["seq"].to_pylist()) == list(range(8))
 
 
+@pytest.mark.parametrize("moment", ["before the spool is read", "after the spool was read"])
+def test_a_segment_that_is_sealed_during_the_query_is_seen_once(
+    tmp_path: Path, now: ManualClock, moment: str
+) -> None:
+    for writer in write_story(tmp_path, now):
+        writer.close()
+    log = Log(tmp_path)
+    read = log._read_spool
+
+    def sealing_read(kinds: list[Kind]) -> object:
+        if moment.startswith("before"):
+            seal_all(tmp_path, now)
+            return read(kinds)
+        live = read(kinds)
+        seal_all(tmp_path, now)
+        return live
+
+    log._read_spool = sealing_read  # type: ignore[method-assign, assignment]
+    assert sorted(log.query("SELECT seq FROM predictions")["seq"].to_pylist()) == list(range(6))
+
+
+def test_files_that_are_merged_during_the_query_are_listed_again(
+    tmp_path: Path, now: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in (1, 2):
+        writer = writer_of(tmp_path, run, now)
+        writer.append(frame_of(PREDICTIONS, [1, 2], run=run))
+        writer.close()
+    seal_all(tmp_path, now)
+    now.advance(3 * 3600)
+    log, lists = Log(tmp_path), []
+    lock_down = log._lock_down
+
+    def merging(connection: object) -> None:
+        lists.append(1)
+        Keeper(tmp_path, now).compact()
+        lock_down(connection)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(log, "_lock_down", merging)
+    assert len(log.query("SELECT * FROM predictions")) == 4
+    assert len(lists) == 2
+
+
 def test_a_decision_that_a_restarted_controller_wrote_again_counts_once(tmp_path: Path, now: ManualClock) -> None:
     write_story(tmp_path, now)
     again = writer_of(tmp_path, 77, now, name="controller")
@@ -268,6 +311,13 @@ class TestQuery:
         log = Log(tmp_path)
         sql = "SELECT seq FROM predictions WHERE seq > ? ORDER BY seq DESC"
         assert log.query(sql, limit=2, parameters=[1])["seq"].to_pylist() == [5, 4]
+
+    def test_a_query_can_be_explained(self, tmp_path: Path) -> None:
+        assert Log(tmp_path).query("EXPLAIN SELECT count(*) FROM predictions").num_rows > 0
+
+    def test_an_error_that_shows_only_while_running_is_the_query_s(self, tmp_path: Path) -> None:
+        with pytest.raises(CaseError):
+            Log(tmp_path).query("SELECT CAST(x AS INT) FROM (VALUES ('1'), ('one')) v(x)")
 
     def test_times_flags_and_words_are_nice(self, tmp_path: Path, now: ManualClock) -> None:
         write_story(tmp_path, now)
