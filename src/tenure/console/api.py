@@ -45,7 +45,7 @@ def management_app(services: Services, *, open_loopback: bool = False) -> Starle
     routes = [HttpRoute(r.path, _endpoint(services, guard, stream, r), methods=[r.method]) for r in ROUTES]
     app = Starlette(
         routes=[*routes, *_pages()],
-        exception_handlers={HTTPException: _on_http_error, Exception: _on_fault},  # type: ignore[dict-item]
+        exception_handlers={HTTPException: _on_http_error},  # type: ignore[dict-item]
     )
     app.add_middleware(SecurityHeaders)
     return app
@@ -68,6 +68,8 @@ def _endpoint(services: Services, guard: guards.Guard, stream: Stream, route: Ro
             result = await _run(route.handler, services, ask)
         except TenureError as error:
             return _error(error)
+        except Exception as error:  # noqa: BLE001  # the edge: one bad request must not look like a dead server
+            return _fault(request, error)
         return result if isinstance(result, Response) else _json(result)
 
     return answer
@@ -146,7 +148,7 @@ def _on_http_error(request: Request, error: HTTPException) -> Response:
     return _json({"error": text, "code": code, "at": request.url.path}, error.status_code)
 
 
-def _on_fault(request: Request, error: Exception) -> Response:
+def _fault(request: Request, error: Exception) -> Response:
     _log.error("fault while answering %s %s", request.method, request.url.path, exc_info=error)
     return _json({"error": "a fault of the server; see its log", "code": "internal", "at": request.url.path}, 500)
 

@@ -73,7 +73,7 @@ def credentials(request: Request) -> tuple[str, bool]:
 
 def loopback_host(request: Request) -> bool:
     """Say whether the Host header names this machine (defence against DNS rebinding)."""
-    return request.url.hostname in ("127.0.0.1", "localhost", "::1", "testserver")
+    return request.url.hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def set_session(response: Response, request: Request, token: str) -> None:

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from tenure.console import overview
 from tenure.console.route import JUDGE, VIEW, Ask, Route, endpoint_of
 from tenure.console.services import Services
-from tenure.deploy.review.items import Leased
-from tenure.errors import CaseError, MissingError
+from tenure.deploy.review.items import Leased, Submission
+from tenure.errors import CaseError, MissingError, TenureError
 from tenure.types import Box, Value
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
@@ -27,6 +27,23 @@ class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value: Value
     regions: tuple[Box, ...] = ()
     seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One judgement of a batch, with its item and its own idempotency key."""
+
+    item: str
+    token: str
+    value: Value
+    key: Text
+    regions: tuple[Box, ...] = ()
+    seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Several judgements at once, as a program sends them."""
+
+    judgements: Annotated[tuple[Entry, ...], msgspec.Meta(min_length=1, max_length=500)]
 
 
 class SkipItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +100,14 @@ def submit(services: Services, ask: Ask) -> dict[str, Any]:
     return {"item": ask.path["item"], "result": msgspec.to_builtins(answer)}
 
 
+def submit_many(services: Services, ask: Ask) -> dict[str, Any]:
+    """Store several judgements; each gets its receipt or its own error, in order."""
+    entries = [Submission(reader=ask.who.name, **msgspec.structs.asdict(entry)) for entry in ask.body.judgements]
+    answers = services.queue.submit_many(entries)
+    services.wake()
+    return {"results": [a.body() if isinstance(a, TenureError) else msgspec.to_builtins(a) for a in answers]}
+
+
 def skip(services: Services, ask: Ask) -> dict[str, Any]:
     """Give an item to somebody else, with the reason."""
     services.queue.skip(ask.path["item"], reader=ask.who.name, token=ask.body.token, reason=ask.body.reason)
@@ -124,7 +149,7 @@ def undo(services: Services, ask: Ask) -> dict[str, Any]:
     """Take the reader's own last judgement back; the item comes up again under a new lease."""
     again = services.queue.undo(ask.who.name)
     services.wake()
-    return {"item": None if again is None else shown(services, again)}
+    return {"item": shown(services, again)}
 
 
 _KEY = "needs the header Idempotency-Key"
@@ -141,6 +166,7 @@ ROUTES = (
     ),
     Route("POST", "/api/reviews/undo", JUDGE, undo, "Take one's last judgement back", Undo),
     Route("POST", "/api/reviews/{item}/judgements", JUDGE, submit, f"Judge a leased item; {_KEY}", Judgement),
+    Route("POST", "/api/reviews/judgements", JUDGE, submit_many, "Judge several leased items at once", Batch),
     Route("POST", "/api/reviews/{item}/skip", JUDGE, skip, "Give an item to somebody else", SkipItem),
     Route("POST", "/api/reviews/{item}/release", JUDGE, release, "Give an item back", Token),
     Route("POST", "/api/reviews/{item}/renew", JUDGE, renew, "Keep a lease alive", Token),

@@ -8,6 +8,7 @@ from typing import Any
 
 from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
+from tenure.deploy.review.queue import ReviewQueue
 from tenure.monitor.board import Monitor
 from tenure.scope.project import Project
 
@@ -37,7 +38,7 @@ class Services:
 
     project: Project
     state: State
-    queue: Any
+    queue: ReviewQueue
     rollouts: Any
     automation: Automation
     monitor: Monitor

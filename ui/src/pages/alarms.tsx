@@ -45,7 +45,7 @@ function AlarmCard({ alarm: a, now, done }: { alarm: Alarm; now: number; done: (
       </p>
       <AlarmChart alarm={a} now={now} />
       {a.actions.length > 0 && <p>Done so far: {a.actions.map(action).join("; ")}.</p>}
-      <details><summary>The numbers</summary><Numbers of={a.numbers} /></details>
+      <details><summary>The numbers</summary><Numbers of={Object.fromEntries(Object.entries(a.numbers).filter(([k]) => k !== "do"))} /></details>
       <div class="row commands">
         {operates() && (a.state === "firing" || a.state === "no_data") && <button class="primary" onClick={acknowledge}>Acknowledge</button>}
         {a.acknowledged_by && <span class="quiet">acknowledged by {a.acknowledged_by}, {ago(a.acknowledged_us, now)}</span>}

@@ -23,7 +23,7 @@ export function OverviewPage() {
       </Card>
       {data.endpoints.length === 0 && <Empty title="No endpoint yet">Add one under <code>endpoints</code> in tenure.yaml and run <code>tenure serve</code>.</Empty>}
       {data.endpoints.map((endpoint) => <EndpointCard key={endpoint.endpoint} endpoint={endpoint} now={data.now_us} />)}
-      <Card title="Notes" wide>
+      <Card title="What people noted" wide>
         {data.events.length === 0 && <Empty title="No notes yet">Mark what changed in the world with <code>tenure event "new lamp"</code>; every chart shows it.</Empty>}
         <ul class="plain-list">{data.events.map((e) => <li key={e.id}><b>{e.text}</b> <span class="quiet">{e.endpoint ?? "whole project"} · {e.author} · {ago(e.at_us, data.now_us)}</span></li>)}</ul>
       </Card>

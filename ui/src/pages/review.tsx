@@ -38,7 +38,7 @@ export function ReviewPage({ endpoint }: { endpoint: string }) {
 }
 
 function Item({ item, work }: { item: ReviewItem; work: Work }) {
-  const [draft, setDraft] = useState<Draft>(() => opened(item));
+  const [draft, setDraft, latest] = useDraft(item);
   const [light, setLight] = useState<Light>({ brightness: 1, contrast: 1 });
   const [hidden, setHidden] = useState(false);
   const [dialog, setDialog] = useState<"" | "help" | "skip">("");
@@ -52,12 +52,13 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
     work.submit(judgement(item, d));
   };
   const choose = (label: unknown) => {
-    const next = { ...draft, value: label };
+    const next = { ...latest(), value: label };
     setDraft(next);
     if (!item.regions) submit(next);
   };
   const accept = () => (item.suggestion ? submit(opened(item)) : say("Nothing is suggested for this item: judge it yourself.", true));
   const nudge = (dx: number, dy: number, grow: boolean) => {
+    const draft = latest();
     const box = draft.boxes[draft.selected];
     if (!box) return command.current?.pan(-dx * 12, -dy * 12);
     const size = command.current!.size();
@@ -66,21 +67,23 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
   };
   const newBox = () => {
     const size = command.current?.size();
+    const draft = latest();
     if (!size?.width || !item.regions) return;
     setDraft({ ...draft, boxes: [...draft.boxes, central(size, boxLabel(item, draft))], selected: draft.boxes.length });
   };
   const cycle = (step: number) => {
+    const draft = latest();
     const n = draft.boxes.length;
     if (n) setDraft({ ...draft, selected: (Math.max(draft.selected, step > 0 ? -1 : 0) + step + n) % n });
   };
   const lit = (key: keyof Light, step: number) => setLight((l) => ({ ...l, [key]: Math.min(4, Math.max(0.2, Number((l[key] + step).toFixed(2)))) }));
 
   const keys: Record<string, (shift: boolean) => void> = {
-    Enter: () => submit(draft), a: accept, r: () => setDraft(rejected(item, draft)), s: () => setDialog("skip"), u: () => void work.undo(),
-    n: newBox, "[": () => cycle(-1), "]": () => cycle(1), Delete: () => setDraft(without(draft, draft.selected)), Backspace: () => setDraft(without(draft, draft.selected)),
-    Escape: () => setDraft({ ...draft, selected: -1 }), "+": () => command.current?.zoom(1.25), "=": () => command.current?.zoom(1.25), "-": () => command.current?.zoom(0.8),
+    Enter: () => submit(latest()), a: accept, r: () => setDraft(rejected(item, latest())), s: () => setDialog("skip"), u: () => void work.undo(),
+    n: newBox, "[": () => cycle(-1), "]": () => cycle(1), Delete: () => setDraft(without(latest(), latest().selected)), Backspace: () => setDraft(without(latest(), latest().selected)),
+    Escape: () => setDraft({ ...latest(), selected: -1 }), "+": () => command.current?.zoom(1.25), "=": () => command.current?.zoom(1.25), "-": () => command.current?.zoom(0.8),
     "0": () => command.current?.fit(), b: (shift) => lit("brightness", shift ? -0.2 : 0.2), c: (shift) => lit("contrast", shift ? -0.2 : 0.2),
-    h: () => setHidden(!hidden), "?": () => setDialog("help"),
+    h: () => setHidden((was) => !was), "?": () => setDialog("help"),
     ArrowLeft: (s) => nudge(-1, 0, s), ArrowRight: (s) => nudge(1, 0, s), ArrowUp: (s) => nudge(0, -1, s), ArrowDown: (s) => nudge(0, 1, s),
   };
   useEffect(() => {
@@ -105,7 +108,7 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
     <div class="review">
       <div class="review-view">
         {isImage && src && <Stage src={src} boxes={draft.boxes} selected={draft.selected} hidden={hidden} light={light} draws={item.regions !== null} label={boxLabel(item, draft)}
-          command={command} onBoxes={(boxes) => setDraft((d) => ({ ...d, boxes }))} onSelect={(selected) => setDraft((d) => ({ ...d, selected }))} />}
+          command={command} onBoxes={(boxes) => setDraft({ ...latest(), boxes })} onSelect={(selected) => setDraft({ ...latest(), selected })} />}
         {isImage && src === undefined && <div class="stage"><p class="quiet pad" role="status">The photo is being fetched …</p></div>}
         {isImage && src === "" && <Fields item={{ ...item, record: null }} src={undefined} />}
         {!isImage && <Fields item={item} src={src} />}
@@ -131,6 +134,17 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
       <Skip open={dialog === "skip"} close={() => setDialog("")} skip={(reason) => work.skip(reason)} />
     </div>
   );
+}
+
+/** The draft, and a way to read it that is not behind: keys may come faster than the page is drawn. */
+function useDraft(item: ReviewItem): [Draft, (draft: Draft) => void, () => Draft] {
+  const [draft, setState] = useState<Draft>(() => opened(item));
+  const now = useRef(draft);
+  const set = (next: Draft) => {
+    now.current = next;
+    setState(next);
+  };
+  return [draft, set, () => now.current];
 }
 
 /** The key belongs to a field or a button, not to the page. */

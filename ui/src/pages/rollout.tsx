@@ -117,7 +117,7 @@ function Commands({ rollout: r, done }: { rollout: RolloutDetail; done: () => vo
 function History({ rollouts, now, current }: { rollouts: Rollout[]; now: number; current: string }) {
   return (
     <Card title="All rollouts" wide>
-      <div class="scroll" tabIndex={0} role="region" aria-label="All rollouts">
+      <div class="scroll" tabIndex={0} role="region" aria-label="Table of all rollouts">
         <table>
           <thead><tr><th scope="col">Candidate</th><th scope="col">State</th><th scope="col">Reached</th><th scope="col">Why</th><th scope="col">When</th></tr></thead>
           <tbody>

@@ -17,7 +17,7 @@ export function Pipeline({ endpoint, series }: { endpoint: Endpoint; series: Ser
   const width = nodes.length * W + (nodes.length - 1) * GAP;
   const text = nodes.map((n) => `${n.name} (${n.sub})`).join(", then ");
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Pipeline">
+    <div class="scroll" tabIndex={0} role="region" aria-label="Picture of the pipeline">
       <svg class="pipeline" width={width + 2} height={H + 2} viewBox={`-1 -1 ${width + 2} ${H + 2}`} role="img" aria-label={`Pipeline: ${text}`}>
         {nodes.map((node, i) => (
           <g key={i} transform={`translate(${i * (W + GAP)} 0)`}>

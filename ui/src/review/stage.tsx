@@ -7,7 +7,7 @@ import { fitted, HANDLES, meant, moved, normal, resized, zoomed, type Handle, ty
 
 export type Light = { brightness: number; contrast: number };
 export type Command = { zoom(factor: number): void; pan(dx: number, dy: number): void; fit(): void; size(): Size };
-type Drag = { kind: "pan" | "draw" | "move" | Handle; x: number; y: number; start: Box | null; view: View };
+type Drag = { kind: "pan" | "draw" | "move" | Handle; x: number; y: number; start: Box | null; drawn: Box | null };
 type Props = {
   src: string; boxes: Box[]; selected: number; hidden: boolean; light: Light; draws: boolean; label: string;
   command: RefObject<Command | null>; onBoxes: (boxes: Box[]) => void; onSelect: (index: number) => void;
@@ -47,7 +47,7 @@ export function Stage(props: Props) {
     frame.current!.setPointerCapture(e.pointerId);
     onSelect(index);
     const point = at(e);
-    drag.current = { kind: e.button === 1 || e.shiftKey ? "pan" : kind, ...point, start: boxes[index] ?? null, view };
+    drag.current = { kind: e.button === 1 || e.shiftKey ? "pan" : kind, ...point, start: boxes[index] ?? null, drawn: null };
   };
   const move = (e: PointerEvent) => {
     const d = drag.current;
@@ -55,13 +55,14 @@ export function Stage(props: Props) {
     const point = at(e);
     const [dx, dy] = [point.x - d.x, point.y - d.y];
     if (d.kind === "pan") setView((v) => ({ ...v, x: v.x + dx * v.scale, y: v.y + dy * v.scale }));
-    else if (d.kind === "draw") setDraft(normal({ x1: d.x, y1: d.y, x2: point.x, y2: point.y, label }, size));
+    else if (d.kind === "draw") setDraft((d.drawn = normal({ x1: d.x, y1: d.y, x2: point.x, y2: point.y, label }, size)));
     else if (d.start) change(d.kind === "move" ? moved(d.start, dx, dy, size) : resized(d.start, d.kind, dx, dy, size));
   };
   const change = (box: Box) => onBoxes(boxes.map((b, i) => (i === selected ? box : b)));
   const up = () => {
-    if (draft && meant(draft)) {
-      onBoxes([...boxes, draft]);
+    const drawn = drag.current?.drawn; // not the state: it may be a move behind
+    if (drawn && meant(drawn)) {
+      onBoxes([...boxes, drawn]);
       onSelect(boxes.length);
     }
     setDraft(null);

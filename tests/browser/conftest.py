@@ -1,0 +1,97 @@
+"""A real console server on a seeded state, and a real Chromium; skipped with the reason where either is absent.
+
+`TENURE_SCREENSHOTS` names a folder for pictures of every page.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from console_server import Console, services_of
+from seed import Seed
+
+from tenure.clock import SystemClock
+from tenure.console import page as built
+from tenure.console.api import management_app
+from tenure.data.state import State
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-default-browser-check",
+    "--no-first-run",
+)
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[Console]:
+    if not (built.STATIC / "index.html").is_file():
+        pytest.skip("the page is not built; run: python hatch_build.py")
+    state = State.open(tmp_path / "state.db", SystemClock())
+    seed = Seed(state).fill()
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    app = management_app(services_of(state, seed), open_loopback=True)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    thread.start()
+    yield Console(f"http://127.0.0.1:{sock.getsockname()[1]}", state, seed, [])
+    server.should_exit = True
+    thread.join(timeout=10)
+    sock.close()
+    state.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    if shutil.which(CHROMIUM) is None:
+        pytest.skip(f"there is no {CHROMIUM}; install the package chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, chromium_sandbox=os.geteuid() != 0, args=list(FLAGS)
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any, console: Console) -> Iterator[Any]:
+    """A page that fails the test when it prints an error or asks another host."""
+    context = chromium.new_context(viewport={"width": 1600, "height": 1000}, reduced_motion="reduce")
+    opened = context.new_page()
+    opened.set_default_timeout(10_000)
+    opened.on("pageerror", lambda error: console.complaints.append(f"error: {error}"))
+    opened.on("console", lambda m: console.complaints.append(m.text) if m.type == "error" else None)
+    opened.on(
+        "request",
+        lambda r: (
+            None
+            if r.url.startswith((console.url, "blob:", "data:"))
+            else console.complaints.append(f"asked {r.url}")
+        ),
+    )
+    yield opened
+    context.close()
+    assert console.complaints == []
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The source of axe-core, from the page's development packages."""
+    file = Path(__file__).resolve().parents[2] / "ui" / "node_modules" / "axe-core" / "axe.min.js"
+    if not file.is_file():
+        pytest.skip("axe-core is not installed; run: npm ci in ui/")
+    return file.read_text()

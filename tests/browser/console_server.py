@@ -1,0 +1,42 @@
+"""A console server's parts for the browser tests: real services over a seeded state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seed import Seed, project
+
+from tenure.console.services import Services
+from tenure.data.state import State
+from tenure.deploy.automation.ledger import Automation
+from tenure.deploy.review.queue import ReviewQueue
+from tenure.monitor.board import Monitor
+
+
+@dataclass
+class Console:
+    """A running console: its address, its state, and what the pages printed or asked elsewhere."""
+
+    url: str
+    state: State
+    seed: Seed
+    complaints: list[str]
+
+
+def services_of(state: State, seed: Seed) -> Services:
+    made = project()
+    return Services(
+        project=made,
+        state=state,
+        queue=ReviewQueue(state, made.endpoints, output=made.scope.y),
+        rollouts=None,
+        automation=Automation(state, made.endpoints),
+        monitor=Monitor(state, made.endpoints, clock=state.clock),
+        registry=None,
+        retrainer=None,
+        access=None,
+        log=None,
+        health=lambda: {"ok": True, "workers": 2},
+        media=seed.media.get,
+        wake=lambda: None,
+    )
