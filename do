@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -33,9 +34,11 @@ def main(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     command, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
     commands = {"demo": demo, "test": test, "check": check, "bench": bench, "lock": lock}
+    if command in ("help", "-h", "--help"):
+        print(__doc__.strip())
+        return 0
     if command not in commands:
-        print(__doc__.strip(), file=sys.stdout if command in ("help", "-h", "--help") else sys.stderr)
-        return 0 if command in ("help", "-h", "--help") else 2
+        stop(f"unknown command {command}, expected one of {', '.join(commands)}; ./do help says more")
     use_new_python()
     os.chdir(ROOT)
     return commands[command](rest)
@@ -70,7 +73,7 @@ def pytest_arguments(given: list[str], *, slow: bool) -> list[str]:
     chosen += ["--timeout", "3600"] if slow else ["-m", "not slow"]
     if not any((ROOT / each.partition("::")[0]).exists() for each in given):
         folders = [f"tests/{name}" for name in SLOWEST_FIRST if any((ROOT / "tests" / name).rglob("test_*.py"))]
-        chosen += [*folders, "--doctest-modules", "src/tenure"]
+        chosen += [*folders, "--doctest-modules", "src/tenure", "--ignore-glob", "*/migrations/*"]
     return chosen + given
 
 
@@ -302,7 +305,7 @@ def say(text: str) -> None:
     print(f"do: {text}", file=sys.stderr, flush=True)
 
 
-def stop(text: str) -> None:
+def stop(text: str) -> NoReturn:
     """End with a message."""
     raise SystemExit(f"do: {text}")
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tenure.errors import ProjectError
 from tenure.scope.project import (
     EndpointSpec,
     Field,
@@ -32,6 +33,17 @@ class Fault:
     place: str
     message: str
     needs: tuple[str, ...] = ()
+
+
+def check(project: Project) -> None:
+    """Refuse a project built in Python that breaks a rule.
+
+    Raises:
+        ProjectError: `faults` holds every fault as `place: message`.
+    """
+    found = [f"{fault.place}: {fault.message}" for fault in faults(project)]
+    if found:
+        raise ProjectError(found)
 
 
 def faults(project: Project) -> Iterator[Fault]:

@@ -140,7 +140,7 @@ endpoints:
       alarms:
         - {{drift: any, do: [notify, hold_rollout, drop_level]}}
     # retrain:
-    #   command: python train.py  # see docs/how-to/retrain.md for what it gets and must leave
+    #   command: python train.py  # runs beside this file when you ask for it
     #   min_labels: 500
 
 privacy: {{level: internal}}        # public | internal; anything above is refused by this version
