@@ -89,6 +89,7 @@ def build(
     code: Sequence[Path | Code] = (),
     files: Path | None = None,
     provenance: Mapping[str, Any] | None = None,
+    pilot_scores: Mapping[str, Sequence[float]] | None = None,
     trusted_sha256: frozenset[str] = frozenset(),
     clock: Clock | None = None,
 ) -> Bundle:
@@ -114,6 +115,7 @@ def build(
             output=output,
             created=_iso(clock or SystemClock()),
             provenance=dict(provenance or {}),
+            pilot_scores={side: list(scores) for side, scores in (pilot_scores or {}).items()},
         )
         bundle = _rehearse(Bundle(work, made, made.sha()), trusted_sha256)
         text = bundle.manifest.text()

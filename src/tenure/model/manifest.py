@@ -54,7 +54,11 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything about one version of a model. Paths are relative to `files/` and `code/`."""
+    """Everything about one version of a model. Paths are relative to `files/` and `code/`.
+
+    `pilot_scores` (output label -> confidences on unlabelled inputs) may come with a model, so that the grid of
+    thresholds is fixed before its first label.
+    """
 
     format: int = FORMAT
     endpoint: str
@@ -66,6 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     output: Output
     sample: SampleRef
     expected: Prediction
+    pilot_scores: dict[str, list[float]] = {}
     created: str
     tenure: str
     python: str

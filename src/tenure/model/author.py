@@ -1,0 +1,162 @@
+"""From what a user holds in hand (an object, an ONNX file, a photo) to what a bundle is built from."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import mimetypes
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tenure.data.schema import infer
+from tenure.errors import ModelError
+from tenure.model import code as source
+from tenure.model.bundle import Code, Sample
+from tenure.model.formats.onnx import OnnxClassifier
+from tenure.model.manifest import StageRef
+from tenure.scope.project import EndpointSpec, InputKind, Output
+
+Stages = Any
+"""A class, an instance, a function, a path to an ONNX file, or a sequence of (name, one of these)."""
+
+_PLAIN = (str, int, float, bool, type(None), list, tuple, dict, set, np.ndarray)
+
+
+def describe(stages: Stages, *, spec: EndpointSpec, output: Output) -> tuple[list[StageRef], list[Code]]:
+    """Return the stages as references and the source files that they need.
+
+    A dataclass or msgspec.Struct instance keeps its fields as options. Any other instance must be what its class
+    gives without arguments: what it learned belongs into `files`, read in `load`.
+
+    Raises:
+        ModelError: a stage has no source, or holds data that a new process would not have.
+    """
+    named = stages if _is_list(stages) else [(None, stages)]
+    placed = {s.stage: s.placement for s in spec.pipeline}
+    refs, code = [], []
+    for name, thing in named:
+        uses, options, part = _describe(thing, spec, output)
+        final = name or (spec.pipeline[0].stage if len(spec.pipeline) == 1 else _short(uses))
+        refs.append(StageRef(final, uses, placed.get(final, "thread"), options))
+        code += part
+    return refs, code
+
+
+def files_of(stages: Stages, files: str | Path | None) -> Path | None:
+    """Return the folder or file of weights: the given one, else the ONNX file that is the model itself."""
+    if files is not None:
+        return Path(files)
+    return Path(stages) if isinstance(stages, str | Path) else None
+
+
+def as_sample(kind: InputKind, sample: Sample | Path | str | bytes | Mapping[str, Any]) -> Sample:
+    """Return a sample as a client would send it: a path is read, a mapping is JSON, a text is itself.
+
+    Raises:
+        ModelError: the file cannot be read, or the kind cannot be sent that way.
+    """
+    if isinstance(sample, Sample):
+        return sample
+    if isinstance(sample, bytes):
+        return Sample(sample, _default_type(kind))
+    if isinstance(sample, Mapping):
+        return Sample(json.dumps(sample, sort_keys=True).encode(), "application/json")
+    if isinstance(sample, str) and kind == "text":
+        return Sample(sample.encode(), "text/plain")
+    path = Path(sample)
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read the sample {path}: {error.strerror}", at="sample") from error
+    return Sample(body, mimetypes.guess_type(path.name)[0] or _default_type(kind))
+
+
+def with_fields(spec: EndpointSpec, sample: Sample) -> tuple[EndpointSpec, tuple[str, ...]]:
+    """Return the spec, with fields inferred where a record endpoint declares none, and notes in words."""
+    if spec.input != "record" or spec.fields:
+        return spec, ()
+    row = msgspec.json.decode(sample.body)
+    inferred = infer([row] if isinstance(row, dict) else [])
+    return msgspec.structs.replace(spec, fields=inferred.fields), inferred.notes
+
+
+def _is_list(stages: Stages) -> bool:
+    return isinstance(stages, Sequence) and not isinstance(stages, str | bytes)
+
+
+def _short(uses: str) -> str:
+    return uses.rpartition(":")[2].rpartition(".")[2].lower()
+
+
+def _default_type(kind: InputKind) -> str:
+    return {"record": "application/json", "text": "text/plain"}.get(kind, "application/octet-stream")
+
+
+def _describe(thing: Any, spec: EndpointSpec, output: Output) -> tuple[str, dict[str, Any], list[Code]]:
+    if isinstance(thing, str | Path):
+        thing = _classifier(Path(thing), spec, output)
+    target = thing if inspect.isclass(thing) or inspect.isfunction(thing) else type(thing)
+    options = {} if target is thing else _options(thing)
+    if target.__module__.startswith(source.OWN):
+        return f"{target.__module__}:{target.__qualname__}", options, []
+    uses, file, root = source.origin(target)
+    return uses, options, [Code(root, tuple(source.collect(file, root)))]
+
+
+def _classifier(path: Path, spec: EndpointSpec, output: Output) -> OnnxClassifier:
+    if path.suffix.lower() != ".onnx":
+        raise ModelError(f"expected a class, a function or an .onnx file, got {path.name}", at="stages")
+    return OnnxClassifier(file=path.name, labels=list(output.labels), features=list(spec.fields))
+
+
+def _options(thing: Any) -> dict[str, Any]:
+    """Return the constructor's arguments of a value class; refuse another instance that holds data of its own."""
+    if isinstance(thing, msgspec.Struct):
+        return _json({f: getattr(thing, f) for f in thing.__struct_fields__}, thing)
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        return _json({f.name: getattr(thing, f.name) for f in dataclasses.fields(thing) if f.init}, thing)
+    try:
+        fresh = vars(type(thing)())
+    except TypeError as error:
+        raise ModelError(
+            f"{type(thing).__name__} needs arguments: make it a dataclass, or read them in `load`", at="stages"
+        ) from error
+    lost = sorted(_lost(vars(thing), fresh))
+    if lost:
+        raise ModelError(
+            f"{type(thing).__name__}.{lost[0]} would be lost in another process; "
+            "save it to `files` and read it in `load`, or make the class a dataclass",
+            at=lost[0],
+        )
+    return {}
+
+
+def _json(options: dict[str, Any], thing: Any) -> dict[str, Any]:
+    try:
+        return dict(msgspec.json.decode(msgspec.json.encode(options)))
+    except TypeError as error:
+        raise ModelError(
+            f"the fields of {type(thing).__name__} must be plain data: {error}", at="stages"
+        ) from error
+
+
+def _lost(held: Mapping[str, Any], fresh: Mapping[str, Any]) -> Iterable[str]:
+    for name, value in held.items():
+        if isinstance(value, _PLAIN) and not _equal(value, fresh.get(name, _PLAIN)):
+            yield name
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray):
+        return a.shape == b.shape and bool(np.array_equal(a, b))
+    try:
+        return bool(a == b)
+    except ValueError:  # a list of arrays
+        return False
