@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -69,15 +70,28 @@ def test_every_key_has_a_meaning_and_no_meaning_lost_its_key() -> None:
     assert stated == {(struct, key) for _, struct in sections() for key in keys(struct)}
 
 
-def test_every_keeper_is_a_part_of_tenure() -> None:
-    keepers = {meaning.by for table in MEANINGS.values() for meaning in table.values()} - {SHOWN}
-    source = ROOT / "src" / "tenure"
-    known = {
-        k
-        for k in keepers
-        if (source / k.replace(".", "/")).is_dir() or (source / f"{k.replace('.', '/')}.py").is_file()
-    }
-    assert keepers - known <= {"system"}
+def source_of(part: str) -> str:
+    place = ROOT / "src" / "tenure" / part.replace(".", "/")
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+
+
+READ_BY_SHAPE = {"down", "privacy", "level"}
+"""Keys whose only allowed values are what happens anyway: the reader refuses the rest."""
+
+
+@pytest.mark.xfail(reason="serving, rollout, retraining and the composition root are not in the tree yet")
+def test_every_key_is_read_by_its_keeper() -> None:
+    """What a section does not enforce is refused, not ignored: take this mark away when all parts are in."""
+    wiring = source_of("system") + source_of("controller")
+    ignored = [
+        f"{struct.__name__}.{name} by {meaning.by}"
+        for struct, table in MEANINGS.items()
+        for name, meaning in table.items()
+        if meaning.by != SHOWN and name not in READ_BY_SHAPE
+        if not re.search(rf"\.{keys(struct)[name].field}\b", source_of(meaning.by) + wiring)
+    ]
+    assert ignored == []
 
 
 def test_the_reference_page_is_current() -> None:
