@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from seed import Seed, project
 
 from tenure.console.services import Services
+from tenure.data.access import Access
 from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.queue import ReviewQueue
@@ -34,7 +35,7 @@ def services_of(state: State, seed: Seed) -> Services:
         monitor=Monitor(state, made.endpoints, clock=state.clock),
         registry=None,
         retrainer=None,
-        access=None,
+        access=Access(state),
         log=None,
         health=lambda: {"ok": True, "workers": 2},
         media=seed.media.get,

@@ -51,7 +51,7 @@ class Guard:
         found = self._services.access.check(token)
         if found is None:
             raise AccessError("the token is unknown or revoked", code="unauthenticated", status=401)
-        return Person(found.name, str(found.role))
+        return Person(found.name, found.role)
 
     def _person(self, request: Request, token: str) -> Person:
         if token:

@@ -59,12 +59,6 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: str
 
 
-class Undo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Take one's own last judgement back."""
-
-    endpoint: str | None = None
-
-
 def counts(services: Services, ask: Ask) -> dict[str, Any]:
     """Return how many items wait, by what they wait for."""
     name = endpoint_of(services, ask.query.get("endpoint"))
@@ -164,7 +158,7 @@ ROUTES = (
         "Lease items to judge",
         query={"n": "1 to 50", "endpoint": "only of this one"},
     ),
-    Route("POST", "/api/reviews/undo", JUDGE, undo, "Take one's last judgement back", Undo),
+    Route("POST", "/api/reviews/undo", JUDGE, undo, "Take one's last judgement back"),
     Route("POST", "/api/reviews/{item}/judgements", JUDGE, submit, f"Judge a leased item; {_KEY}", Judgement),
     Route("POST", "/api/reviews/judgements", JUDGE, submit_many, "Judge several leased items at once", Batch),
     Route("POST", "/api/reviews/{item}/skip", JUDGE, skip, "Give an item to somebody else", SkipItem),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tenure.data.access import Access
 from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.queue import ReviewQueue
@@ -44,7 +45,7 @@ class Services:
     monitor: Monitor
     registry: Any
     retrainer: Any
-    access: Any
+    access: Access
     log: Any
     health: Callable[[], dict[str, Any]]
     media: Callable[[str], Media | None]

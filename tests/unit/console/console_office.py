@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 import httpx
@@ -12,6 +11,7 @@ from starlette.testclient import TestClient
 from tenure.clock import ManualClock
 from tenure.console.services import Services
 from tenure.data import tables as t
+from tenure.data.access import Access
 from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.items import ItemPrediction, NewItem
@@ -30,10 +30,11 @@ class Office:
     services: Services
     client: TestClient
     media: dict[str, tuple[str, bytes]]
+    tokens: dict[str, str]
     woken: list[str] = field(default_factory=list)
 
     def ask(self, role: str, method: str, path: str, **more: object) -> httpx.Response:
-        headers = {"authorization": f"Bearer {role}-token", **more.pop("headers", {})}  # type: ignore[dict-item]
+        headers = {"authorization": f"Bearer {self.tokens[role]}", **more.pop("headers", {})}  # type: ignore[dict-item]
         return self.client.request(method, path, headers=headers, **more)  # type: ignore[arg-type]
 
     def add(self, item: str, *, blind: bool = False) -> None:
@@ -61,24 +62,6 @@ def project() -> p.Project:
     return p.Project(project="screens", scope=scope, endpoints={"phones": spec})
 
 
-class Tokens:
-    """Tokens as rows of `principals`."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-        with state.begin() as conn:
-            for role in ROLES:
-                sha = hashlib.sha256(f"{role}-token".encode()).hexdigest()
-                row = {"name": f"{role}-1", "role": role, "token_sha256": sha, "created_us": 0}
-                conn.execute(t.principals.insert().values(**row))
-
-    def check(self, token: str) -> sa.Row[tuple[object, ...]] | None:
-        sha = hashlib.sha256(token.encode()).hexdigest()
-        with self._state.read() as conn:
-            query = sa.select(t.principals).where(t.principals.c.token_sha256 == sha)
-            return conn.execute(query.where(t.principals.c.revoked_us.is_(None))).first()
-
-
 def services_of(
     state: State, clock: ManualClock, media: dict[str, tuple[str, bytes]], woken: list[str]
 ) -> Services:
@@ -92,7 +75,7 @@ def services_of(
         monitor=Monitor(state, made.endpoints, clock=clock),
         registry=None,
         retrainer=None,
-        access=Tokens(state),
+        access=Access(state),
         log=None,
         health=lambda: {"ok": True, "workers": 2},
         media=media.get,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-import sqlalchemy as sa
 from console_office import Office
 from starlette.testclient import TestClient
 
@@ -13,7 +12,6 @@ from tenure.console.api import management_app
 from tenure.console.guard import COOKIE, HEADER
 from tenure.console.route import Route
 from tenure.console.routes import ROUTES
-from tenure.data import tables as t
 
 GUARDED = [r for r in ROUTES if r.roles]
 
@@ -57,7 +55,7 @@ def test_every_route_that_changes_something_is_closed_to_viewers() -> None:
 
 
 def test_a_login_keeps_the_token_where_scripts_cannot_read_it(office: Office) -> None:
-    answer = office.client.post("/api/session", json={"token": "operator-token"})
+    answer = office.client.post("/api/session", json={"token": office.tokens["operator"]})
     assert answer.json() == {"name": "operator-1", "role": "operator"}
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
@@ -72,22 +70,21 @@ def test_a_wrong_token_logs_nobody_in(office: Office) -> None:
 
 
 def test_a_command_by_cookie_needs_the_console_header(office: Office) -> None:
-    office.client.cookies.set(COOKIE, "operator-token")
+    office.client.cookies.set(COOKIE, office.tokens["operator"])
     forged = office.client.post("/api/events", json={"text": "new lamp"})
     assert (forged.status_code, forged.json()["code"]) == (403, "csrf")
     assert office.client.post("/api/events", json={"text": "new lamp"}, headers={HEADER: "1"}).status_code == 200
 
 
 def test_logging_out_forgets_the_cookie(office: Office) -> None:
-    office.client.post("/api/session", json={"token": "viewer-token"})
+    office.client.post("/api/session", json={"token": office.tokens["viewer"]})
     assert office.client.delete("/api/session").status_code == 204
     assert office.client.get("/api/me").status_code == 401
 
 
 def test_a_revoked_token_stops_at_once(office: Office) -> None:
-    office.client.post("/api/session", json={"token": "viewer-token"})
-    with office.state.begin() as conn:
-        conn.execute(sa.update(t.principals).values(revoked_us=1))
+    office.client.post("/api/session", json={"token": office.tokens["viewer"]})
+    office.services.access.revoke("viewer-1")
     assert office.client.get("/api/me").status_code == 401
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 from console_office import Office
@@ -33,6 +35,12 @@ def test_the_document_names_every_route() -> None:
     assert {(path, verb.upper()) for path, verbs in paths.items() for verb in verbs} == {
         (r.path, r.method) for r in ROUTES
     }
+
+
+def test_the_reference_page_names_every_route_with_its_roles() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "reference" / "management-api.md").read_text()
+    for route in ROUTES:
+        assert f"| `{route.method} {route.path}` | {', '.join(sorted(route.roles)) or 'anyone'} |" in text
 
 
 def test_the_document_is_served_and_says_the_roles(office: Office) -> None:

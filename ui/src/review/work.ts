@@ -78,8 +78,7 @@ export class Work {
   async undo(): Promise<void> {
     await this.outbox.flush();
     try {
-      const { item } = await post<{ item: ReviewItem | null }>("/api/reviews/undo", { endpoint: this.endpoint });
-      if (!item) return say("Taken back; the item is open again.");
+      const { item } = await post<{ item: ReviewItem }>("/api/reviews/undo");
       void this.fetchMedia(item);
       this.items.value = [item, ...this.items.value.filter((other) => other.item !== item.item)];
       this.done.value = Math.max(0, this.done.value - 1);
