@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tenure.clock import Clock
+from tenure.data import state_schema as schema
 from tenure.data import tables as t
 from tenure.errors import StoreError
 
@@ -33,15 +34,15 @@ class State:
 
     @classmethod
     def open(cls, url: str | Path, clock: Clock) -> State:
-        """Open (and create or migrate) the database at an SQLAlchemy URL or a SQLite file path.
+        """Open the database at an SQLAlchemy URL or a SQLite file path; creates or migrates it (see `schema`).
 
         Raises:
-            StoreError: the database cannot be opened.
+            StoreError: the database cannot be opened, or is newer than this version of tenure.
         """
         text = f"sqlite:///{url}" if isinstance(url, Path) else url
         try:
-            engine = _engine(text)
-            t.metadata.create_all(engine)
+            engine = engine_of(text)
+            schema.prepare(engine)
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(f"cannot open the state database: {error}", at="state") from error
         return cls(engine, clock)
@@ -110,7 +111,8 @@ def dumps(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
 
 
-def _engine(url: str) -> Engine:
+def engine_of(url: str) -> Engine:
+    """Return the engine for a database URL; SQLite is set to WAL and takes its write lock at once."""
     if not url.startswith("sqlite"):
         return sa.create_engine(url, pool_pre_ping=True)
     engine = sa.create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})

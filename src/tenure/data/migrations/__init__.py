@@ -1,0 +1,1 @@
+"""Alembic revisions of the control state; `python -m tenure.data.migrations` writes them."""
