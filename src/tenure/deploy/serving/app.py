@@ -1,0 +1,239 @@
+"""The data plane over HTTP: an ASGI app in front of the core. It parses and replies; the core decides."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tenure.clock import Clock
+from tenure.deploy.serving import exposition
+from tenure.deploy.serving.control_page import ControlPage, Slot
+from tenure.deploy.serving.core import Ask, Core
+from tenure.errors import BusyError, CaseError, TenureError
+from tenure.seeds import fresh_u64
+from tenure.types import Answer
+
+_log = logging.getLogger("tenure.serving")
+_encode = msgspec.json.Encoder().encode
+_FEEDBACK_BYTES = 64 * 1024
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _Feedback(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of POST /v1/feedback: `truth`, or a named reaction `kind` with its `value`."""
+
+    id: str
+    truth: str | int | float | bool | msgspec.UnsetType | None = msgspec.UNSET
+    kind: str = ""
+    value: str | int | float | bool | None = None
+
+
+_feedback = msgspec.json.Decoder(_Feedback)
+
+
+def data_app(core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> Starlette:
+    """Return the app of one worker."""
+    doors = _Doors(core, page=page, slot=slot, clock=clock)
+    return Starlette(
+        routes=[
+            Route("/v1/{endpoint}/predict", doors.guarded(doors.predict), methods=["POST"]),
+            Route("/v1/decisions/{id}", doors.guarded(doors.decision), methods=["GET"]),
+            Route("/v1/feedback", doors.guarded(doors.feedback), methods=["POST"]),
+            Route("/health/live", doors.alive, methods=["GET"]),
+            Route("/health/ready", doors.ready, methods=["GET"]),
+            Route("/metrics", doors.metrics, methods=["GET"]),
+        ],
+        exception_handlers={HTTPException: _on_http_error},  # type: ignore[dict-item]
+    )
+
+
+class _Doors:
+    def __init__(self, core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> None:
+        self._core, self._page, self._slot, self._clock = core, page, slot, clock
+
+    def guarded(self, handler: Handler) -> Handler:
+        """Turn every error into its wire form and count it; a fault of ours is a 500 with an id."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                response = await handler(request)
+            except TenureError as error:
+                self._slot.add("refused")
+                response = _error(error)
+            except ClientDisconnect:
+                return Response(status_code=499)
+            except Exception:  # noqa: BLE001  # the edge: a bug must not look like a dead server
+                fault = f"{fresh_u64():016x}"
+                _log.exception("fault %s while answering %s %s", fault, request.method, request.url.path)
+                self._slot.add("faults")
+                body = {
+                    "error": f"a fault of the server; its log has it as {fault}",
+                    "code": "internal",
+                    "at": fault,
+                }
+                response = _json(body, 500)
+            if self._slot.state == "draining":
+                response.headers["connection"] = "close"
+            return response
+
+        return answer
+
+    async def predict(self, request: Request) -> Response:
+        start_ns = self._clock.monotonic_ns()
+        self._slot.add("requests")
+        endpoint = request.path_params["endpoint"]
+        desk = self._core.desks.get(endpoint)
+        limit = desk.spec.serve.max_body if desk else _FEEDBACK_BYTES
+        body, media_type = await _content(request, limit)
+        headers = request.headers
+        answer = await self._core.predict(
+            Ask(
+                endpoint=endpoint,
+                body=body,
+                media_type=media_type,
+                token=_token(request),
+                unit=headers.get("tenure-unit") or None,
+                key=headers.get("idempotency-key"),
+                deadline_s=_number(headers.get("tenure-deadline-ms"), "Tenure-Deadline-Ms") / 1000.0,
+                wait_s=_number(request.query_params.get("wait"), "wait"),
+            )
+        )
+        self._slot.observe((self._clock.monotonic_ns() - start_ns) // 1000)
+        self._slot.add("auto" if answer.status == "decided" else "pending")
+        return _answer(answer)
+
+    async def decision(self, request: Request) -> Response:
+        wait = _number(request.query_params.get("wait"), "wait")
+        answer = await self._core.decision(_token(request), request.path_params["id"], wait)
+        return _json(answer)  # 200 also while pending: the resource is the state of the request
+
+    async def feedback(self, request: Request) -> Response:
+        try:
+            body = _feedback.decode(await _read(request, _FEEDBACK_BYTES))
+        except msgspec.ValidationError as error:
+            raise CaseError(str(error), code="invalid_body", at="body") from error
+        except msgspec.DecodeError as error:
+            raise CaseError(
+                f"the body is not JSON: {error}", code="invalid_json", at="body", status=400
+            ) from error
+        token = _token(request)
+        if body.truth is not msgspec.UNSET:
+            await self._core.feedback(token, body.id, "truth", body.truth)
+        elif body.kind:
+            await self._core.feedback(token, body.id, body.kind, body.value)
+        else:
+            raise CaseError("expected `truth`, or `kind` with a `value`", code="invalid_body", at="body")
+        return Response(status_code=202)
+
+    async def alive(self, request: Request) -> Response:
+        return _json({"status": "alive"})
+
+    async def ready(self, request: Request) -> Response:
+        states = [slot.state for slot in self._page.slots()]
+        ready = self._slot.state == "ready" and "ready" in states
+        return _json({"ready": ready, "workers": states}, 200 if ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(
+            exposition.render(self._page, now_ns=self._clock.now_ns()), media_type=exposition.MEDIA_TYPE
+        )
+
+
+async def _content(request: Request, limit: int) -> tuple[bytes, str]:
+    """Return the input's bytes and media type: the body itself, or the `file` part of a form."""
+    media_type = request.headers.get("content-type", "")
+    body = await _read(request, limit + 64 * 1024)  # a form has its own lines around the file
+    if not media_type.lower().startswith("multipart/form-data"):
+        return body, media_type
+
+    async def stream() -> Any:
+        yield body
+
+    try:
+        form = await MultiPartParser(request.headers, stream(), max_files=1, max_fields=16).parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        message = getattr(error, "message", str(error))
+        raise CaseError(
+            f"the multipart form cannot be read: {message}", code="invalid_form", at="body", status=400
+        ) from error
+    part = form.get("file")
+    if part is None or isinstance(part, str):
+        raise CaseError("the form has no file part named `file`", code="missing_file", at="file")
+    data = await part.read()
+    content_type = part.content_type or ""
+    await form.close()
+    return data, content_type
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> CaseError:
+    return CaseError(f"the body is larger than {limit} bytes", code="too_large", at="body", status=413)
+
+
+def _token(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _number(text: str | None, at: str) -> float:
+    if text is None:
+        return 0.0
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise CaseError(
+            f"expected a number not below 0, got {text[:40]!r}", code="invalid_number", at=at, status=400
+        )
+    return value
+
+
+def _answer(answer: Answer) -> Response:
+    if answer.status == "decided":
+        return _json(answer)
+    response = _json(answer, 202)
+    response.headers["location"] = f"/v1/decisions/{answer.id}"
+    return response
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(_encode(value), status_code=status, media_type="application/json")
+
+
+def _error(error: TenureError) -> Response:
+    response = _json(error.body(), error.status)
+    if isinstance(error, BusyError):
+        response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    if error.status == 401:
+        response.headers["www-authenticate"] = "Bearer"
+    return response
+
+
+def _on_http_error(request: Request, error: HTTPException) -> Response:
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    words = {404: "there is nothing at this path", 405: f"{request.method} is not allowed here"}
+    text = words.get(error.status_code, str(error.detail))
+    return _json({"error": text, "code": code, "at": request.url.path}, error.status_code)

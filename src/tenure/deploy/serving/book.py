@@ -1,0 +1,97 @@
+"""What this worker knows of decisions: its own answers, and what the decision log says of pending requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+from tenure.data.frames import Frame
+from tenure.data.records import By
+from tenure.types import Answer, Box, Decision
+
+Key = tuple[int, int]
+_BY = {By.MODEL: "model", By.PERSON: "person", By.FALLBACK: "fallback"}
+
+
+class Book:
+    """The newest answers and decisions, bounded; the log has them all."""
+
+    def __init__(self, size: int = 50_000) -> None:
+        self._size = size
+        self._answers: OrderedDict[Key, tuple[str, Answer, int]] = OrderedDict()
+        self._decisions: OrderedDict[Key, Decision] = OrderedDict()
+        self._waiting: dict[Key, list[asyncio.Future[Decision]]] = {}
+
+    def answered(self, key: Key, endpoint: str, answer: Answer, *, deadline_ns: int) -> None:
+        """Remember an answer of this worker."""
+        self._answers[key] = (endpoint, answer, deadline_ns)
+        _trim(self._answers, self._size)
+
+    def answer(self, key: Key) -> tuple[str, Answer, int] | None:
+        """Return (endpoint, answer as first given, deadline or 0)."""
+        return self._answers.get(key)
+
+    def decision(self, key: Key) -> Decision | None:
+        return self._decisions.get(key)
+
+    def decided(self, key: Key, decision: Decision) -> None:
+        """Take a decision in; the first one stands (there is exactly one)."""
+        if key in self._decisions:
+            return
+        self._decisions[key] = decision
+        _trim(self._decisions, self._size)
+        for future in self._waiting.pop(key, ()):
+            if not future.done():
+                future.set_result(decision)
+
+    def take(self, frames: Iterable[Frame]) -> None:
+        """Take in decision frames of any process."""
+        for frame in frames:
+            columns = frame.columns()
+            for i in range(frame.rows):
+                key = (int(columns["run"][i]), int(columns["seq"][i]))
+                if key not in self._decisions:
+                    by, policy = By(int(columns["by"][i])), int(columns["policy"][i])
+                    self.decided(key, decision_of(frame.var(i), by=_BY.get(by, "person"), policy=policy))
+
+    async def wait(self, key: Key, seconds: float) -> Decision | None:
+        """Wait for a decision at most so long."""
+        known = self._decisions.get(key)
+        if known is not None or seconds <= 0:
+            return known
+        future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, []).append(future)
+        try:
+            return await asyncio.wait_for(future, seconds)
+        except TimeoutError:
+            return None
+        finally:
+            left = [f for f in self._waiting.get(key, ()) if f is not future]
+            if left:
+                self._waiting[key] = left
+            else:
+                self._waiting.pop(key, None)
+
+
+def decision_of(var: dict[str, object], *, by: str, policy: int) -> Decision:
+    """Return a decision from the variable part of its record."""
+    return Decision(
+        value=var.get("value"),  # type: ignore[arg-type]
+        by=by,  # type: ignore[arg-type]
+        regions=boxes_of(var.get("regions")),
+        policy=policy,
+    )
+
+
+def boxes_of(regions: object) -> tuple[Box, ...]:
+    """Return boxes from their logged form."""
+    if not isinstance(regions, list):
+        return ()
+    return tuple(Box(**{k: v for k, v in region.items() if k in Box.__struct_fields__}) for region in regions)
+
+
+def _trim(entries: OrderedDict[Key, Any], size: int) -> None:
+    while len(entries) > size:
+        entries.popitem(last=False)

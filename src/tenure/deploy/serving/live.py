@@ -1,0 +1,85 @@
+"""The routing table in force in this worker: read when the control page names a new one, swapped whole."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import msgspec
+
+from tenure.deploy.router import Endpoint, Table
+from tenure.deploy.serving.control_page import ControlPage, Slot
+from tenure.deploy.serving.runner import Fleet
+from tenure.errors import BusyError
+
+_log = logging.getLogger("tenure.serving")
+
+
+class Live:
+    """Follow the control page.
+
+    A table whose versions are all loaded is in force at once, so that a roll-back, whose version is kept warm,
+    never waits for a load. Other tables wait for their versions. A version that cannot be loaded does not hold
+    the table back: its requests go to people.
+    """
+
+    def __init__(self, folder: Path, page: ControlPage, slot: Slot, fleet: Fleet) -> None:
+        self._folder = folder / "routing"
+        self._page = page
+        self._slot = slot
+        self._fleet = fleet
+        self._broken: set[str] = set()
+        self._loading: asyncio.Task[None] | None = None
+        self.table: Table | None = None
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Return the routing of an endpoint; raises BusyError before the first table."""
+        if self.table is None or name not in self.table.endpoints:
+            raise BusyError("no routing table yet; the controller is starting", code="not_ready", at=name)
+        return self.table.endpoints[name]
+
+    def check(self) -> None:
+        """Look at the page: one comparison when nothing changed."""
+        if self._page.routing == (self.table.version if self.table else 0):
+            return
+        table = self._read(self._page.routing)
+        if table is None:
+            return
+        missing = [v for v in _versions(table) if not self._fleet.has(v) and v not in self._broken]
+        if not missing:
+            self._swap(table)
+        elif self._loading is None:
+            self._loading = asyncio.get_running_loop().create_task(self._load(missing))
+
+    def _read(self, version: int) -> Table | None:
+        try:
+            return msgspec.json.decode((self._folder / f"{version}.json").read_bytes(), type=Table)
+        except (OSError, msgspec.DecodeError):
+            _log.exception("cannot read routing table %d; the old one stays in force", version)
+            return None
+
+    async def _load(self, versions: list[str]) -> None:
+        try:
+            for version in versions:
+                try:
+                    await self._fleet.load(version)
+                except Exception:  # noqa: BLE001  # user code is loaded here: whatever it raises must not stop the worker
+                    _log.exception("cannot load version %s; its requests go to people", version)
+                    self._broken.add(version)
+        finally:
+            self._loading = None
+        self.check()
+
+    def _swap(self, table: Table) -> None:
+        self.table = table
+        self._slot.set("routing", table.version)
+        if self._slot.state == "starting":
+            self._slot.state = "ready"
+        named = set(_versions(table))
+        self._fleet.keep_only(named)
+        self._broken &= named
+
+
+def _versions(table: Table) -> list[str]:
+    return [version for route in table.endpoints.values() for version in route.versions()]
