@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from tenure.clock import ManualClock
 from tenure.data import tables as t
@@ -58,6 +58,10 @@ class ReviewMachine(RuleBasedStateMachine):
         self.seen: set[int] = set()
         self.delivered: dict[str, Any] = {}
 
+    @initialize(target=items)
+    def start(self) -> Any:
+        return multiple(self._add(pending=True, wait=5), self._add(pending=False), self._add(pending=True))
+
     @rule(
         target=items,
         pending=st.booleans(),
@@ -66,6 +70,9 @@ class ReviewMachine(RuleBasedStateMachine):
         wait=st.sampled_from([0, 5, 40]),
     )
     def add(self, pending: bool, blind: bool, required: int, wait: int) -> str:
+        return self._add(pending=pending, blind=blind, required=required, wait=wait)
+
+    def _add(self, *, pending: bool, blind: bool = True, required: int = 1, wait: int = 0) -> str:
         self.added += 1
         id_ = f"i{self.added}"
         now = _STATE.now_us()
@@ -108,6 +115,13 @@ class ReviewMachine(RuleBasedStateMachine):
         else:
             assert not receipt.late or self._decision(lease.item) == before
 
+    @rule(reader=READERS, value=VALUES, pause=st.sampled_from([0.0, 0.0, 4.9, 6.0]))
+    def read(self, reader: str, value: str, pause: float) -> None:
+        """Lease, take one's time, and judge: what happens most."""
+        for lease in self.queue.lease(reader):
+            _CLOCK.advance(pause)
+            self.submit((reader, lease), value)
+
     @rule(held=consumes(leases))
     def skip(self, held: tuple[str, Leased]) -> None:
         reader, lease = held
@@ -125,7 +139,7 @@ class ReviewMachine(RuleBasedStateMachine):
         except ConflictError:
             return multiple()
 
-    @rule(seconds=st.sampled_from([1.0, 6.0, 21.0]))
+    @rule(seconds=st.sampled_from([1.0, 4.9, 21.0]))
     def wait(self, seconds: float) -> None:
         _CLOCK.advance(seconds)
 

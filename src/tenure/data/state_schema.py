@@ -78,8 +78,8 @@ def _settled(engine: Engine) -> bool:
             return True
         if found > head():
             raise StoreError(
-                f"the state database has schema {found}, this version of tenure knows {head()}; use the version that "
-                "wrote it, or a newer one",
+                f"the state database has schema {found}, this version of tenure knows {head()}; "
+                "use the version that wrote it, or a newer one",
                 code="schema_newer",
                 at="state",
             )

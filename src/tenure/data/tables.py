@@ -204,6 +204,7 @@ certificates = _table(
 
 WAITING_SQL = "state IN ('open', 'judged', 'conflict')"
 """What still needs a reader; spelled as in the partial indexes, so that SQLite uses them."""
+PENDING_SQL = "pending = 1"
 
 
 def _waiting(name: str, *columns: str | ColumnElement[Any]) -> Index:
@@ -245,6 +246,7 @@ review_items = _table(
     _waiting("ix_review_turn", "endpoint", "pending", _priority.desc(), "number"),
     _waiting("ix_review_deadline", "endpoint", "pending", "deadline_us", "number"),
     _waiting("ix_review_age", "endpoint", "created_us", "number"),
+    Index("ix_review_overdue", "deadline_us", sqlite_where=text(PENDING_SQL), postgresql_where=text(PENDING_SQL)),
     Index("ix_review_number", "endpoint", "number"),
     Index("ix_review_resolution", "resolution"),
     Index("ix_review_rollout", "rollout"),

@@ -15,9 +15,10 @@ _I, _J, _L = t.review_items.c, t.judgements.c, t.leases.c
 def count(conn: Connection, endpoint: str, *, now_us: int) -> Counts:
     """Return the state of one endpoint's queue now."""
     mine = _I.endpoint == endpoint
-    per_state = sa.select(_I.state, sa.func.count(), sa.func.sum(_I.pending)).where(mine).group_by(_I.state)
-    states = {state: (int(n), int(pending or 0)) for state, n, pending in conn.execute(per_state)}
+    per_state = sa.select(_I.state, sa.func.count()).where(mine).group_by(_I.state)
+    states = {state: int(n) for state, n in conn.execute(per_state)}
     waiting = sa.text(t.WAITING_SQL)
+    pending = sa.select(sa.func.count()).where(mine, waiting, _I.pending == 1)
     first = conn.execute(sa.select(sa.func.min(_I.created_us)).where(mine, waiting)).scalar()
     leased = (
         sa.select(sa.func.count())
@@ -25,12 +26,12 @@ def count(conn: Connection, endpoint: str, *, now_us: int) -> Counts:
         .where(mine, _L.expires_us > now_us)
     )
     return Counts(
-        open=sum(states.get(s, (0, 0))[0] for s in WAITING),
-        pending=sum(states.get(s, (0, 0))[1] for s in WAITING),
-        conflicts=states.get("conflict", (0, 0))[0],
+        open=sum(states.get(s, 0) for s in WAITING),
+        pending=int(conn.execute(pending).scalar_one()),
+        conflicts=states.get("conflict", 0),
         leased=int(conn.execute(leased).scalar_one()),
         oldest_s=0.0 if first is None else max(0.0, (now_us - first) / 1e6),
-        resolved=states.get("resolved", (0, 0))[0],
+        resolved=states.get("resolved", 0),
         readers=readers(conn, endpoint),
     )
 

@@ -74,7 +74,7 @@ def overdue(conn: Connection, *, now_us: int, limit: int = 500) -> list[RowMappi
     i = t.review_items.c
     query = (
         sa.select(t.review_items)
-        .where(i.pending == 1, i.deadline_us > 0, i.deadline_us <= now_us)
+        .where(sa.text(t.PENDING_SQL), i.deadline_us > 0, i.deadline_us <= now_us)
         .order_by(i.id)
         .limit(limit)
         .with_for_update()

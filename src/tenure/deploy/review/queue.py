@@ -63,6 +63,7 @@ class ReviewQueue:
 
     def add(self, conn: Connection, items: Sequence[NewItem]) -> int:
         """Add items, numbered in the order given; returns how many were new (an id is added once)."""
+        store.lock(conn)
         new = {item.id: item for item in reversed(items)}
         for part in store.chunks(new):
             for known in conn.execute(sa.select(_I.id).where(_I.id.in_(part))).scalars():
@@ -70,7 +71,6 @@ class ReviewQueue:
         fresh = list(reversed(new.values()))
         if not fresh:
             return 0
-        store.lock(conn)
         first = store.take_numbers(conn, "review.number", len(fresh))
         rows = [self._row(item, number) for number, item in enumerate(fresh, first)]
         conn.execute(t.review_items.insert(), rows)
@@ -82,12 +82,13 @@ class ReviewQueue:
         An answer that comes after the first judgement can call for a second reader: the item, even if resolved on
         one reader's word, is then open again.
         """
+        store.lock(conn)
         touched: set[str] = set()
         fresh = {(p.item, p.version): p for p in reversed(preds)}
         for part in store.chunks(p.item for p in preds):
             query = sa.select(_I.id, _I.state).where(_I.id.in_(part))
             known = {row.id: row.state for row in conn.execute(query)}
-            rows = [_prediction(p) for p in fresh.values() if p.item in known and p.item in part]
+            rows = [_prediction(p) for p in fresh.values() if p.item in known]
             store.insert_missing(conn, t.item_predictions, rows)
             touched |= {i for i, state in known.items() if state in ("judged", "resolved")}
         self._settle(conn, touched)
@@ -143,9 +144,9 @@ class ReviewQueue:
         names = self._names(endpoint)
         if n < 1:
             raise CaseError(f"n must be at least 1, got {n}", code="invalid_query", at="n")
-        now, tokens = self._state.now_us(), leases.new_tokens(n)
+        tokens = leases.new_tokens(n)
         with self._state.begin() as conn:
-            desk = leases.Desk(conn, reader, now_us=now, margin_us=self._margin_us)
+            desk = leases.Desk(conn, reader, now_us=self._state.now_us(), margin_us=self._margin_us)
             rows = desk.choose(names, n, tokens=tokens)
             given = [
                 desk.grant(row, token, seconds=self._endpoints[row["endpoint"]].review.lease)
@@ -225,9 +226,9 @@ class ReviewQueue:
         Raises:
             ConflictError: the lease is not this reader's or has ended.
         """
-        now = self._state.now_us()
-        live = (*_lease(item, reader, token), t.leases.c.expires_us > now)
         with self._state.begin() as conn:
+            now = self._state.now_us()
+            live = (*_lease(item, reader, token), t.leases.c.expires_us > now)
             endpoint = conn.execute(sa.select(_I.endpoint).where(_I.id == item)).scalar()
             spec = self._endpoints.get(endpoint or "")
             until = now + int((spec.review.lease if spec else 0) * 1e6)

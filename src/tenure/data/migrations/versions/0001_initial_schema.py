@@ -375,6 +375,13 @@ def upgrade() -> None:
         )
         batch_op.create_index("ix_review_number", ["endpoint", "number"], unique=False)
         batch_op.create_index("ix_review_open", ["endpoint", "state", "priority"], unique=False)
+        batch_op.create_index(
+            "ix_review_overdue",
+            ["deadline_us"],
+            unique=False,
+            sqlite_where=sa.text("pending = 1"),
+            postgresql_where=sa.text("pending = 1"),
+        )
         batch_op.create_index("ix_review_resolution", ["resolution"], unique=False)
         batch_op.create_index("ix_review_rollout", ["rollout"], unique=False)
         batch_op.create_index(
