@@ -10,6 +10,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,34 @@ FLAGS = (
 )
 
 
-@pytest.fixture
-def console(tmp_path: Path) -> Iterator[Console]:
+@contextmanager
+def running(folder: Path, *, open_loopback: bool) -> Iterator[Console]:
+    """Run a console server on a free port of this machine until the end of the block."""
     if not (built.STATIC / "index.html").is_file():
         pytest.skip("the page is not built; run: python hatch_build.py")
-    state = State.open(tmp_path / "state.db", SystemClock())
+    state = State.open(folder / "state.db", SystemClock())
     seed = Seed(state).fill()
+    services = services_of(state, seed)
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-    app = management_app(services_of(state, seed), open_loopback=True)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
+    app = management_app(services, open_loopback=open_loopback)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
-    yield Console(f"http://127.0.0.1:{sock.getsockname()[1]}", state, seed, [])
-    server.should_exit = True
-    thread.join(timeout=10)
-    sock.close()
-    state.close()
+    try:
+        yield Console(f"http://127.0.0.1:{sock.getsockname()[1]}", state, seed, services, [])
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+        sock.close()
+        state.close()
+
+
+@pytest.fixture
+def console(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Console]:
+    """The console without tokens; with them where a test gives the parameter True."""
+    with running(tmp_path, open_loopback=not getattr(request, "param", False)) as console:
+        yield console
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from tenure.data.access import Access
 from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.queue import ReviewQueue
-from tenure.monitor.board import Monitor
 
 
 @dataclass
@@ -21,6 +20,7 @@ class Console:
     url: str
     state: State
     seed: Seed
+    services: Services
     complaints: list[str]
 
 
@@ -32,12 +32,9 @@ def services_of(state: State, seed: Seed) -> Services:
         queue=ReviewQueue(state, made.endpoints, output=made.scope.y),
         rollouts=None,
         automation=Automation(state, made.endpoints),
-        monitor=Monitor(state, made.endpoints, clock=state.clock),
-        registry=None,
-        retrainer=None,
         access=Access(state),
-        log=None,
         health=lambda: {"ok": True, "workers": 2},
         media=seed.media.get,
+        retrain=lambda endpoint, cause, by: "t-2",
         wake=lambda: None,
     )

@@ -31,7 +31,7 @@ def judged(page: Any, n: int) -> None:
 def stored(page: Any, console: Console, n: int) -> list[sa.RowMapping]:
     """Wait until nothing is on its way any more, and return the rows."""
     page.get_by_text("on the way").wait_for(state="detached")
-    page.wait_for_function("localStorage.getItem('tenure.outbox') === '[]'")
+    page.wait_for_function("localStorage.getItem('tenure.outbox.local') === '[]'")
     rows = judgements(console)
     assert len(rows) == n
     return rows

@@ -8,9 +8,10 @@ import msgspec
 import sqlalchemy as sa
 
 from tenure.console.query import many
-from tenure.console.route import VIEW, Ask, Route, endpoint_of
+from tenure.console.route import OPERATE, VIEW, Ask, Route, endpoint_of
 from tenure.console.services import Services
 from tenure.data import tables as t
+from tenure.errors import ConflictError
 
 
 class NewRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +36,21 @@ def runs(services: Services, ask: Ask) -> dict[str, Any]:
     }
 
 
+def start(services: Services, ask: Ask) -> dict[str, Any]:
+    """Start a retraining run; its progress is in the list of runs."""
+    body: NewRun = ask.body
+    name = endpoint_of(services, body.endpoint)
+    if services.project.endpoints[name].retrain.command is None:
+        raise ConflictError(
+            "the project has no training command; set endpoints.….retrain.command",
+            code="no_command",
+            at="endpoint",
+        )
+    cause = body.cause or f"asked for by {ask.who.name}"
+    return {"run": services.retrain(name, cause, ask.who.name)}
+
+
 ROUTES = (
+    Route("POST", "/api/retrain", OPERATE, start, "Start a retraining run", NewRun),
     Route("GET", "/api/retrain", VIEW, runs, "Retraining runs, newest first", query={"endpoint": "its name"}),
 )

@@ -10,7 +10,6 @@ from tenure.data.access import Access
 from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.queue import ReviewQueue
-from tenure.monitor.board import Monitor
 from tenure.scope.project import Project
 
 Media = tuple[str, bytes]
@@ -27,13 +26,10 @@ class Services:
         queue: the review queue.
         rollouts: rollout commands.
         automation: levels and certificates.
-        monitor: series, heatmaps and alarms.
-        registry: versions.
-        retrainer: retraining runs.
         access: tokens and roles.
-        log: the prediction log.
         health: says how the controller and the workers are.
         media: returns the input of a review item, or None where it was not kept.
+        retrain: starts a run in the background (endpoint, cause, by) and returns its id.
         wake: asks the controller to look now instead of at its next tick.
     """
 
@@ -42,11 +38,8 @@ class Services:
     queue: ReviewQueue
     rollouts: Any
     automation: Automation
-    monitor: Monitor
-    registry: Any
-    retrainer: Any
     access: Access
-    log: Any
     health: Callable[[], dict[str, Any]]
     media: Callable[[str], Media | None]
+    retrain: Callable[[str, str, str], str]
     wake: Callable[[], None]

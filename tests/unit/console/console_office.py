@@ -16,7 +16,6 @@ from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.items import ItemPrediction, NewItem
 from tenure.deploy.review.queue import ReviewQueue
-from tenure.monitor.board import Monitor
 from tenure.scope import project as p
 
 ROLES = ("viewer", "reviewer", "operator", "client")
@@ -72,12 +71,9 @@ def services_of(
         queue=ReviewQueue(state, made.endpoints, output=made.scope.y),
         rollouts=None,
         automation=Automation(state, made.endpoints),
-        monitor=Monitor(state, made.endpoints, clock=clock),
-        registry=None,
-        retrainer=None,
         access=Access(state),
-        log=None,
         health=lambda: {"ok": True, "workers": 2},
         media=media.get,
+        retrain=lambda endpoint, cause, by: "t-2",
         wake=lambda: woken.append("wake"),
     )

@@ -152,7 +152,7 @@ function typing(event: KeyboardEvent): boolean {
   const target = event.target;
   if (!(target instanceof HTMLElement)) return false;
   if (target instanceof HTMLInputElement || target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement) {
-    return target.type !== "range" || event.key.startsWith("Arrow");
+    return event.key !== "Enter" && (target.type !== "range" || event.key.startsWith("Arrow"));
   }
   return (event.key === "Enter" || event.key === " ") && target.closest("button, a, summary") !== null;
 }

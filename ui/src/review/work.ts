@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals";
 import { Fault, getBlob, post } from "../api";
 import { say } from "../parts/toast";
+import { me } from "../session";
 import type { Box, ReviewItem } from "../types";
 import { key, Outbox, type Letter } from "./outbox";
 
@@ -10,7 +11,6 @@ const AHEAD = 3;
 const POLL_MS = 4000;
 const RENEW_MS = 30_000;
 const IDLE_MS = 45_000;
-const KEY = "tenure.outbox";
 
 export type Judgement = { value: unknown; regions: Box[] };
 
@@ -150,9 +150,12 @@ export function path(item: ReviewItem): string {
   return `/api/reviews/${encodeURIComponent(item.item)}`;
 }
 
+/** Each person has an outbox of their own: a judgement is sent under the name of who made it. */
+const shelf = () => `tenure.outbox.${me.value?.name ?? ""}`;
+
 function readLetters(): Letter[] {
   try {
-    return JSON.parse(localStorage.getItem(KEY) ?? "[]");
+    return JSON.parse(localStorage.getItem(shelf()) ?? "[]");
   } catch {
     return [];
   }
@@ -160,7 +163,7 @@ function readLetters(): Letter[] {
 
 function writeLetters(letters: Letter[]): void {
   try {
-    localStorage.setItem(KEY, JSON.stringify(letters));
+    localStorage.setItem(shelf(), JSON.stringify(letters));
   } catch {
     // full or forbidden: the letters live as long as the page
   }
