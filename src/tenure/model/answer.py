@@ -30,7 +30,7 @@ def as_prediction(answer: Any) -> Prediction | Failed:
             _probabilities(answer.probabilities),
             tuple(_box(box) for box in answer.regions),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         return Failed(f"not a valid prediction: {error}"[:500])
 
 
@@ -69,8 +69,10 @@ def _value(value: Any) -> str | int | float | bool | None:
 
 
 def _chance(value: Any, what: str) -> float | None:
-    if value is None:
-        return None
+    return None if value is None else _in_unit(value, what)
+
+
+def _in_unit(value: Any, what: str) -> float:
     number = float(value)
     if not -ROUNDING <= number <= 1 + ROUNDING:  # false for NaN, too
         raise ValueError(f"{what} must be in [0, 1], got {number}")
@@ -80,7 +82,7 @@ def _chance(value: Any, what: str) -> float | None:
 def _probabilities(given: Any) -> dict[str, float] | None:
     if given is None:
         return None
-    return {str(label): _chance(p, f"probability of {label}") or 0.0 for label, p in given.items()}
+    return {str(label): _in_unit(p, f"probability of {label}") for label, p in given.items()}
 
 
 def _box(box: Any) -> Box:
