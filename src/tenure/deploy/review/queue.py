@@ -244,6 +244,12 @@ class ReviewQueue:
         with self._state.read() as conn:
             return [_truth(row) for row in conn.execute(query).mappings()]
 
+    def open_ids(self) -> list[str]:
+        """Return the ids of the items that people have still to judge."""
+        query = sa.select(_I.id).where(_I.state.not_in(("resolved", "expired")))
+        with self._state.read() as conn:
+            return list(conn.execute(query).scalars())
+
     def counts(self, endpoint: str) -> Counts:
         """Return how full the queue of an endpoint is and how its readers do."""
         with self._state.read() as conn:
