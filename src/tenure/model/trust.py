@@ -13,9 +13,10 @@ import pickletools
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -27,7 +28,7 @@ SUFFIXES = frozenset(
 _DANGEROUS = frozenset(
     {"GLOBAL", "STACK_GLOBAL", "REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD", "EXT1", "EXT2", "EXT4"}
 )
-_PEEK = 2**16
+_PIECE = 2**20
 _MAX_OPS = 200_000
 _MAX_ENTRIES = 10_000
 _BROKEN = (ValueError, OverflowError, MemoryError, IndexError, EOFError, KeyError, OSError, struct.error)
@@ -51,11 +52,32 @@ def runs_code(path: Path) -> str | None:
         return _inside(file)
 
 
+class _Reader:
+    """Reads a stream in bounded pieces, so that a file made to unfold into gigabytes does not."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.was_cut = False
+
+    def read(self, n: int) -> bytes:
+        self.was_cut = self.was_cut or n > _PIECE
+        return self._file.read(min(n, _PIECE))
+
+    def readline(self) -> bytes:
+        line = part = self._file.readline(_PIECE)
+        while part and not line.endswith(b"\n") and len(line) < _PIECE:  # zip members return short lines
+            part = self._file.readline(_PIECE - len(line))
+            line += part
+        self.was_cut = self.was_cut or (len(line) >= _PIECE and not line.endswith(b"\n"))
+        return line
+
+
 def _is_pickle(file: IO[bytes]) -> bool:
     """Walk the opcodes without running them."""
+    reader = _Reader(file)
     seen, dangerous, numbered = 0, False, False
     try:
-        for opcode, _, _ in pickletools.genops(file):
+        for opcode, _, _ in pickletools.genops(cast("IO[bytes]", reader)):
             numbered = numbered or (seen == 0 and opcode.name == "PROTO")
             dangerous = dangerous or opcode.name in _DANGEROUS
             seen += 1
@@ -65,7 +87,7 @@ def _is_pickle(file: IO[bytes]) -> bool:
                 return True
     except _BROKEN:
         pass
-    return numbered and seen >= 2
+    return (numbered and seen >= 2) or (dangerous and reader.was_cut)
 
 
 def _holds_objects(file: IO[bytes]) -> bool:
@@ -80,47 +102,56 @@ def _holds_objects(file: IO[bytes]) -> bool:
 
 def _inside(file: IO[bytes]) -> str | None:
     """Look into one layer of compression or of a zip archive."""
-    for name, content in _layers(file):
-        if Path(name).suffix.lower() in SUFFIXES or _is_pickle(io.BytesIO(content)):
+    for name, opened in _layers(file):
+        found = Path(name).suffix.lower() in SUFFIXES or _judged(_is_pickle, opened)
+        if found:
             return f"it holds a pickle ({name}), which runs code when it is loaded"
-        if _holds_objects(io.BytesIO(content)):
+        if _judged(_holds_objects, opened):
             return f"it holds a NumPy array of Python objects ({name}), which is a pickle inside"
     return None
 
 
-def _layers(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+def _judged(question: Callable[[IO[bytes]], bool], opened: Callable[[], IO[bytes]]) -> bool:
+    """Ask about a stream inside; one that cannot be unpacked cannot be loaded either."""
+    try:
+        with opened() as stream:
+            return question(stream)
+    except (*_BROKEN, zipfile.BadZipFile, lzma.LZMAError, zlib.error, NotImplementedError, RuntimeError):
+        return False
+
+
+def _layers(file: IO[bytes]) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
     head = file.read(6)
-    file.seek(0)
-    if head[:4] == b"PK\x03\x04" or zipfile.is_zipfile(file):
-        file.seek(0)
+    if zipfile.is_zipfile(file):
         yield from _zip_entries(file)
         return
-    file.seek(0)
-    content = _unpacked(head, file)
-    if content:
-        yield "compressed", content
+    opened = _unpacker(head, file)
+    if opened is not None:
+        yield "compressed", opened
 
 
-def _zip_entries(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+def _zip_entries(file: IO[bytes]) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
     try:
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist()[:_MAX_ENTRIES]:
-                with archive.open(entry) as member:
-                    yield entry.filename, member.read(_PEEK)
-    except (*_BROKEN, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
+                yield entry.filename, partial(archive.open, entry)
+    except (*_BROKEN, zipfile.BadZipFile, NotImplementedError):
         return
 
 
-def _unpacked(head: bytes, file: IO[bytes]) -> bytes:
-    try:
-        if head[:2] == b"\x1f\x8b":
-            return gzip.GzipFile(fileobj=file).read(_PEEK)
-        if head[:3] == b"BZh":
-            return bz2.BZ2File(file).read(_PEEK)
-        if head == b"\xfd7zXZ\x00" or head[:3] == b"\x5d\x00\x00":
-            return lzma.LZMAFile(file).read(_PEEK)
-        if head[:1] == b"\x78":
-            return zlib.decompressobj().decompress(file.read(_PEEK), _PEEK)
-    except (*_BROKEN, lzma.LZMAError, zlib.error):
-        pass
-    return b""
+def _unpacker(head: bytes, file: IO[bytes]) -> Callable[[], IO[bytes]] | None:
+    file.seek(0)
+    if head[:2] == b"\x1f\x8b":
+        return lambda: cast("IO[bytes]", gzip.GzipFile(fileobj=_rewound(file)))
+    if head[:3] == b"BZh":
+        return lambda: cast("IO[bytes]", bz2.BZ2File(_rewound(file)))
+    if head == b"\xfd7zXZ\x00" or head[:3] == b"\x5d\x00\x00":
+        return lambda: cast("IO[bytes]", lzma.LZMAFile(_rewound(file)))
+    if head[:1] == b"\x78":
+        return lambda: io.BytesIO(zlib.decompressobj().decompress(_rewound(file).read(_PIECE), _PIECE))
+    return None
+
+
+def _rewound(file: IO[bytes]) -> IO[bytes]:
+    file.seek(0)
+    return file

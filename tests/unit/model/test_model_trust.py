@@ -62,6 +62,7 @@ WRAPPERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # from walking random bytes as text opcodes
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_is_known_by_its_content(tmp_path: Path, proof: Path, wrapper: str, protocol: int) -> None:
@@ -69,6 +70,13 @@ def test_a_pickle_is_known_by_its_content(tmp_path: Path, proof: Path, wrapper: 
     file.write_bytes(WRAPPERS[wrapper](pickle.dumps(Exploit(proof), protocol=protocol)))
     assert "pickle" in (runs_code(file) or "")
     assert not proof.exists()
+
+
+def test_a_long_pickle_cannot_hide_behind_its_size(tmp_path: Path, proof: Path) -> None:
+    content = pickle.dumps([Exploit(proof), "x" * 3_000_000], protocol=0)
+    for name, body in (("a.bin", content), ("b.bin", zipped("w", content)), ("c.bin", gzip.compress(content))):
+        (tmp_path / name).write_bytes(body)
+        assert runs_code(tmp_path / name)
 
 
 def test_the_exploit_would_work(proof: Path) -> None:
