@@ -26,8 +26,8 @@ class Settings(msgspec.Struct, frozen=True):
     payload_segment_bytes: int = 64 * 2**20
     """Payload segments are larger: they hold the inputs themselves."""
 
-    lease_s: float = 10.0
-    """The routing table's lease; without renewal the workers know that nobody watches."""
+    panes_s: float = 90 * 86_400.0
+    """How long panes of metrics are kept for charts."""
 
     shadow_queue: int = 256
     """Shadow work that may wait per worker; more is shed and counted."""

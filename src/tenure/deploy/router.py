@@ -68,15 +68,11 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """The routing table: swapped whole, never edited.
-
-    `lease_until_ns` is renewed by the controller; past it a worker follows `on_controller_lost`. 0 = no lease.
-    """
+    """The routing table: swapped whole, never edited. `made_ns` is wall time."""
 
     version: int
     made_ns: int
     endpoints: dict[str, Endpoint] = {}
-    lease_until_ns: int = 0
 
 
 class Assignment(msgspec.Struct, frozen=True):

@@ -80,8 +80,9 @@ class Automation:
         self.progress.seed_pilot(conn, endpoint, version, scores_by_label)
 
     def reconcile(
-        self, conn: Connection, endpoint: str, now_us: int, *, live: Sequence[str], in_rollout: bool
-    ) -> list[Move]:
+        self, conn: Connection, endpoint: str, now_us: int, *, live: Sequence[str], in_rollout: bool,
+        granted: bool = False,
+    ) -> list[Move]:  # fmt: skip
         """Bring levels, certificates and the policy in line with the judgements so far.
 
         Args:
@@ -90,6 +91,7 @@ class Automation:
             now_us: wall time, UTC microseconds.
             live: versions that answer or shadow, the stable one first.
             in_rollout: whether a rollout runs.
+            granted: whether the rollout's plan lends the stable version's thresholds to the candidate.
 
         Returns:
             What was done, in order.
@@ -106,7 +108,7 @@ class Automation:
         revoked = any(m.kind == "revoked" and m.version == stable for m in moves)
         moves += self._settle_level(conn, endpoint, stable, revoked=revoked)
         cause = "; ".join(m.sentence for m in moves) or "audits, versions or expiry changed"
-        new = self._write_policy(conn, endpoint, live, in_rollout=in_rollout, cause=cause)
+        new = self._write_policy(conn, endpoint, live, in_rollout=in_rollout, granted=granted, cause=cause)
         if new.id != old.id:
             moves.append(Move(endpoint, "policy", "", "", f"policy {new.id}: {cause}"))
         return moves
@@ -259,12 +261,13 @@ class Automation:
         return None if found is None else str(found)
 
     def _write_policy(
-        self, conn: Connection, endpoint: str, live: Sequence[str], *, in_rollout: bool, cause: str
-    ) -> Policy:
+        self, conn: Connection, endpoint: str, live: Sequence[str], *, in_rollout: bool, cause: str,
+        granted: bool = False,
+    ) -> Policy:  # fmt: skip
         spec = self._spec(endpoint)
         certified = self._certified(conn, endpoint)
         thresholds = {v: certified[v] for v in live if v in certified}
-        if spec.rollout.candidate == "granted" and live and live[0] in thresholds:
+        if granted and live and live[0] in thresholds:
             ended = _ended(conn, endpoint)
             thresholds |= {v: thresholds[live[0]] for v in live if v not in thresholds and v not in ended}
         expires = [r["expires_us"] for r in certificates.in_force(conn, endpoint) if r["version"] in live]

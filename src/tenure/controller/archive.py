@@ -1,0 +1,84 @@
+"""Keep the manifest of sealed files, seal, merge and delete by retention: the slow part of the keeper's work."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tenure.data import tables as t
+from tenure.data.keeper import Keeper
+from tenure.data.seal import LogFile, Merged
+from tenure.data.state import State
+
+CONSUMER = "controller"
+
+
+class Archive:
+    """Positions of the controller in the log, and the manifest of what was sealed."""
+
+    def __init__(self, state: State, keeper: Keeper) -> None:
+        self._state = state
+        self._keeper = keeper
+        self._committed: dict[str, int] = {}
+
+    def recover(self) -> None:
+        """Start where the last committed transaction ended; find sealed files that it did not note."""
+        with self._state.read() as conn:
+            query = sa.select(t.positions.c.segment, t.positions.c.offset).where(
+                t.positions.c.consumer == CONSUMER
+            )
+            self._committed = {row.segment: row.offset for row in conn.execute(query)}
+            known = set(conn.execute(sa.select(t.log_files.c.path)).scalars())
+        self._keeper.restore(self._committed)
+        self._note(self._keeper.unlisted(known))
+
+    def rewind(self) -> None:
+        """Read again what a failed transaction had taken."""
+        self._keeper.restore(self._committed)
+
+    def store(self, conn: Connection) -> Mapping[str, int]:
+        """Write the positions that changed, in the transaction of what was made of the frames."""
+        now = self._keeper.positions()
+        p = t.positions
+        for segment, offset in now.items():
+            if self._committed.get(segment) == offset:
+                continue
+            where = (p.c.consumer == CONSUMER) & (p.c.segment == segment)
+            if conn.execute(p.update().where(where).values(offset=offset)).rowcount == 0:
+                conn.execute(p.insert().values(consumer=CONSUMER, segment=segment, offset=offset))
+        gone = [segment for segment in self._committed if segment not in now]
+        if gone:
+            conn.execute(p.delete().where(p.c.consumer == CONSUMER, p.c.segment.in_(gone)))
+        return now
+
+    def committed(self, positions: Mapping[str, int]) -> None:
+        self._committed = dict(positions)
+
+    def seal(self) -> int:
+        """Seal finished segments that were dealt with; returns how many files were made."""
+        files = self._keeper.seal_due(self._committed)
+        self._note(files)
+        return len(files)
+
+    def tidy(self, *, retention_s: float, quota_bytes: int, protected: Collection[tuple[int, int]]) -> None:
+        """Merge the files of past hours and delete payloads past their retention."""
+        self._merge(self._keeper.compact())
+        self._merge(self._keeper.retain(retention_s=retention_s, quota_bytes=quota_bytes, protected=protected))
+        self._keeper.sweep()
+
+    def _merge(self, merged: Merged) -> None:
+        if merged.removed:
+            with self._state.begin() as conn:
+                conn.execute(t.log_files.delete().where(t.log_files.c.path.in_(merged.removed)))
+        self._note(merged.added)
+
+    def _note(self, files: Iterable[LogFile]) -> None:
+        rows = [msgspec.to_builtins(file) for file in files]
+        if not rows:
+            return
+        with self._state.begin() as conn:
+            conn.execute(t.log_files.delete().where(t.log_files.c.path.in_([row["path"] for row in rows])))
+            conn.execute(t.log_files.insert(), rows)

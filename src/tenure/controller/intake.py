@@ -1,0 +1,156 @@
+"""From log frames to what the services want: review items, predictions about them, outcomes, counts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy.engine import Connection
+
+from tenure.data.frames import Frame
+from tenure.data.records import Flag, Kind, Status, encode_id
+from tenure.deploy.review.items import ItemPrediction, NewItem
+from tenure.deploy.review.queue import ReviewQueue
+from tenure.deploy.rollout.ledger import Rollouts
+from tenure.monitor.board import Monitor
+from tenure.monitor.measure import rows_of
+from tenure.scope.project import EndpointSpec
+from tenure.types import Box, Level, Route
+
+Columns = Mapping[str, npt.NDArray[Any]]
+_MEDIA = {"image": "image/*", "audio": "audio/*", "text": "text/plain", "record": "application/json"}
+
+
+class Intake:
+    """Hands each frame to whoever needs it, inside the controller's transaction.
+
+    Args:
+        rollout_at: (routing version, endpoint) -> id of the rollout that the table belonged to, or None.
+    """
+
+    def __init__(
+        self, endpoints: Mapping[str, EndpointSpec], *, secret: bytes, queue: ReviewQueue, monitor: Monitor,
+        rollouts: Rollouts, rollout_at: Callable[[int, str], str | None],
+    ) -> None:  # fmt: skip
+        self._endpoints = endpoints
+        self._secret = secret
+        self._queue, self._monitor, self._rollouts = queue, monitor, rollouts
+        self._rollout_at = rollout_at
+
+    def take(self, conn: Connection, frames: Sequence[Frame]) -> None:
+        """Deal with frames in the order in which they were read."""
+        known = [f for f in frames if f.kind in _TAKEN and f.schema.endpoint in self._endpoints]
+        predictions = [f for f in known if f.kind == Kind.PREDICTION]
+        items, answers = self._items(predictions)
+        answers += self._shadows([f for f in known if f.kind == Kind.SHADOW])
+        if items:
+            self._queue.add(conn, items)
+        if answers:
+            self._queue.add_predictions(conn, answers)
+        for group in _by_schema(predictions):
+            rows = rows_of(group)
+            self._monitor.observe(conn, rows)
+            self._rollouts.observe(conn, rows.endpoint, rows.columns, rows.versions)
+        self._outcomes(conn, [f for f in known if f.kind == Kind.OUTCOME])
+
+    def _items(self, frames: Sequence[Frame]) -> tuple[list[NewItem], list[ItemPrediction]]:
+        items: list[NewItem] = []
+        answers: list[ItemPrediction] = []
+        for frame in frames:
+            c = frame.columns()
+            wanted = (c["route"] == Route.PENDING) | ((c["flags"] & Flag.AUDITED) != 0)
+            for i in np.flatnonzero(wanted & (c["status"] != Status.REFUSED)).tolist():
+                item = self._item(frame, c, i)
+                items.append(item)
+                if c["status"][i] == Status.OK and item.version is not None:
+                    answers.append(_primary(frame, c, i, item))
+        return items, answers
+
+    def _item(self, frame: Frame, c: Columns, i: int) -> NewItem:
+        endpoint, var = frame.schema.endpoint, frame.var(i)
+        flags, level = int(c["flags"][i]), Level(int(c["level"][i]))
+        pending = int(c["route"][i]) == Route.PENDING
+        candidate = int(c["role"][i]) == 1
+        return NewItem(
+            id=encode_id(frame.run, int(c["seq"][i]), self._secret),
+            endpoint=endpoint,
+            kind="audit" if not pending else "shadow" if level <= Level.SHADOW else "uncertain",
+            media_type=_MEDIA[self._endpoints[endpoint].input],
+            created_us=int(c["t_ns"][i]) // 1000,
+            blind=bool(flags & Flag.BLIND),
+            pending=pending,
+            audit_prob=1.0 if pending else float(c["audit_prob"][i]),
+            unit=str(var.get("unit") or ""),
+            policy=int(c["policy"][i]),
+            level=level.word,
+            version=_version(frame, c, i),
+            rollout=self._rollout_at(int(c["routing"][i]), endpoint),
+            arm="candidate" if candidate else "stable",
+            share=float(c["share"][i]),
+            lottery=bool(flags & Flag.LOTTERY),
+            record=var.get("record", var.get("text")),
+            deadline_us=int(c["deadline_ns"][i]) // 1000,
+        )
+
+    def _shadows(self, frames: Sequence[Frame]) -> list[ItemPrediction]:
+        out: list[ItemPrediction] = []
+        for frame in frames:
+            c = frame.columns()
+            for i in np.flatnonzero(c["status"] == Status.OK).tolist():
+                version = _version(frame, c, i)
+                if version is None:
+                    continue
+                item = encode_id(int(c["run"][i]), int(c["seq"][i]), self._secret)
+                out.append(_said(frame, c, i, item=item, version=version, role="shadow", automated=False))
+        return out
+
+    def _outcomes(self, conn: Connection, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            c = frame.columns()
+            for i in range(frame.rows):
+                var = frame.var(i)
+                if var.get("kind") == "truth":
+                    item = encode_id(int(c["run"][i]), int(c["seq"][i]), self._secret)
+                    self._queue.resolve_by_outcome(conn, item, var.get("value"))
+
+
+_TAKEN = frozenset({Kind.PREDICTION, Kind.SHADOW, Kind.OUTCOME})
+
+
+def _primary(frame: Frame, c: Columns, i: int, item: NewItem) -> ItemPrediction:
+    automated = int(c["route"][i]) == Route.AUTO
+    version = item.version or ""
+    return _said(frame, c, i, item=item.id, version=version, role="primary", automated=automated)
+
+
+def _said(
+    frame: Frame, c: Columns, i: int, *, item: str, version: str, role: str, automated: bool
+) -> ItemPrediction:  # fmt: skip
+    var = frame.var(i)
+    confidence = float(c["confidence"][i])
+    return ItemPrediction(
+        item=item,
+        version=version,
+        role=role,
+        value=var.get("value"),
+        at_us=int(c["t_ns"][i]) // 1000,
+        confidence=None if np.isnan(confidence) else confidence,
+        regions=tuple(Box(**box) for box in var.get("regions") or ()),
+        automated=automated,
+    )
+
+
+def _version(frame: Frame, c: Columns, i: int) -> str | None:
+    number = int(c["version"][i])
+    names = frame.schema.versions
+    return names[number] if number < len(names) else None
+
+
+def _by_schema(frames: Sequence[Frame]) -> list[list[Frame]]:
+    groups: dict[int, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        groups[frame.schema_id].append(frame)
+    return list(groups.values())

@@ -1,0 +1,248 @@
+"""The control plane's heart: read the log, let every service reconcile, publish what changed.
+
+One tick is one transaction: what the frames caused, what was decided on it, and how far was read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Event
+
+from msgspec import msgpack, to_builtins
+from sqlalchemy.engine import Connection
+
+from tenure.controller.actions import Actions
+from tenure.controller.archive import Archive
+from tenure.controller.intake import Intake
+from tenure.controller.publisher import Publisher
+from tenure.data import access
+from tenure.data.frames import Encoder
+from tenure.data.keeper import Keeper
+from tenure.data.records import By, Kind, decode_id, plain_schema
+from tenure.data.spool import SchemaStore, SpoolWriter
+from tenure.data.state import State
+from tenure.deploy.automation.ledger import Automation
+from tenure.deploy.review.items import DueDecision
+from tenure.deploy.review.queue import ReviewQueue
+from tenure.deploy.rollout.ledger import Rollouts
+from tenure.deploy.router import Endpoint
+from tenure.deploy.serving.control_page import ControlPage
+from tenure.deploy.serving.idempotency import Claims
+from tenure.maintain.retrain import Retrainer
+from tenure.monitor import notify, panes
+from tenure.monitor.board import Monitor
+from tenure.monitor.software import ProcessSampler
+from tenure.scope.project import Project
+from tenure.seeds import fresh_u64
+from tenure.settings import Settings
+
+_log = logging.getLogger("tenure.controller")
+_SLOW_NS = 60_000_000_000
+_SAMPLE_NS = 1_000_000_000
+_GRACE_US = 300_000
+
+
+class Controller:
+    """Owns the tick. Everything that it needs is handed in by the composition root."""
+
+    def __init__(
+        self, project: Project, folder: Path, *, state: State, page: ControlPage, settings: Settings,
+        secret: bytes, queue: ReviewQueue, automation: Automation, rollouts: Rollouts, monitor: Monitor, retrainer: Retrainer,
+        principals: access.Access,
+    ) -> None:  # fmt: skip
+        self._project, self._folder, self._state, self._page = project, folder, state, page
+        self._settings, self._secret, self._clock = settings, secret, state.clock
+        self._queue, self._automation, self._rollouts = queue, automation, rollouts
+        self._monitor, self._retrainer, self._principals = monitor, retrainer, principals
+        self.keeper = Keeper(folder, state.clock)
+        self.archive = Archive(state, self.keeper)
+        self.publisher = Publisher(state, folder, page)
+        self._actions = Actions(automation=automation, rollouts=rollouts, retrainer=retrainer)
+        self._intake = Intake(
+            project.endpoints, secret=secret, queue=queue, monitor=monitor, rollouts=rollouts,
+            rollout_at=self.publisher.rollout_at,
+        )  # fmt: skip
+        self._schemas = SchemaStore(folder / "schemas")
+        self._run = fresh_u64()
+        self._spool = SpoolWriter(
+            folder / "spool", "controller", self._run, segment_bytes=settings.segment_bytes,
+            segment_s=settings.segment_s, durability="process", clock=state.clock,
+        )  # fmt: skip
+        self._encoders: dict[str, Encoder] = {}
+        self._sampler = ProcessSampler()
+        self._sampled_ns = 0
+        self._slow_ns = 0
+        self._retrain_later: tuple[str, str] | None = None
+        self._wake = Event()
+        self._stop = Event()
+
+    # Life
+
+    def start(self) -> None:
+        """Take up where the last controller ended, and publish the first table."""
+        self.archive.recover()
+        self._retrainer.recover()
+        self._principals.export(self._folder / "tokens.json")
+        self.tick()
+
+    def run(self) -> None:
+        """Tick until `stop`; a failed tick is rolled back, logged and tried again."""
+        while not self._stop.is_set():
+            try:
+                self.tick()
+                self._slowly()
+            except Exception:  # noqa: BLE001  # the control plane must outlive any single fault
+                _log.exception("a tick of the controller failed; it is done again")
+                self._recover()
+            self._wake.wait(self._settings.tick_s)
+            self._wake.clear()
+        self._spool.close()
+
+    def wake(self) -> None:
+        """Tick now rather than at the end of the period."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._wake.set()
+
+    # One tick
+
+    def tick(self) -> None:
+        """Read, reconcile, decide, publish."""
+        now_us = self._state.now_us()
+        frames = [read.frame for read in self.keeper.poll()]
+        for fault in self.keeper.take_faults():
+            _log.error("bad bytes in the log were put aside: %s", fault)
+        with self._state.begin() as conn:
+            self._intake.take(conn, frames)
+            self._sample(conn)
+            self._queue.expire(conn, now_us)
+            self._monitor.reconcile(conn, now_us - _GRACE_US)
+            for sentence in self._actions.perform(conn, now_us):
+                _log.warning("%s", sentence)
+            self._reconcile(conn, now_us)
+            self._deliver(conn, now_us)
+            positions = self.archive.store(conn)
+        self.archive.committed(positions)
+        self.publisher.show()
+        self._page.controller_ns = self._clock.now_ns()
+        self._spool.tick()
+
+    def _reconcile(self, conn: Connection, now_us: int) -> None:
+        """Let rollouts and levels move, then put the routing that follows from them."""
+        causes: list[str] = []
+        routes: dict[str, Endpoint] = {}
+        for name in self._project.endpoints:
+            causes += [f"{name}: {move.sentence}" for move in self._rollouts.reconcile(conn, name, now_us)]
+            routing = self._rollouts.routing(conn, name)
+            live = _live(routing.stable, routing.candidate, routing.shadows)
+            moves = self._automation.reconcile(
+                conn, name, now_us, live=live, in_rollout=routing.rollout is not None, granted=routing.granted
+            )
+            causes += [f"{name}: {move.sentence}" for move in moves]
+            routes[name] = Endpoint(
+                stable=routing.stable,
+                policy=self._automation.policy(conn, name),
+                candidate=routing.candidate,
+                share=routing.share,
+                shadows=routing.shadows,
+                assign=routing.assign,
+                salt=routing.salt,
+                epoch_s=routing.epoch_s,
+                warm=routing.warm,
+                rollout=routing.rollout,
+            )
+            due = self._retrainer.due(conn, name, now_us)
+            if due is not None:
+                self._retrain_later = (name, due)
+        if self.publisher.put(conn, routes, "; ".join(causes) or "start"):
+            _log.info("routing table %d: %s", self.publisher.table.version if self.publisher.table else 0, causes)
+
+    def _deliver(self, conn: Connection, now_us: int) -> None:
+        """Write people's decisions to the log; the workers read them there."""
+        due = self._queue.undelivered(conn, now_us)
+        for decision in due:
+            self._spool.append(self._decision_frame(decision))
+        if due:
+            self._queue.mark_logged(conn, [decision.id for decision in due])
+
+    def _decision_frame(self, due: DueDecision) -> bytes:
+        encoder = self._encoders.get(due.endpoint)
+        if encoder is None:
+            schema = plain_schema(Kind.DECISION, due.endpoint)
+            self._schemas.put(schema)
+            encoder = self._encoders[due.endpoint] = Encoder(schema)
+        key = decode_id(due.id, self._secret)
+        assert key is not None
+        columns = {
+            "run": (key[0],), "seq": (key[1],), "t_ns": (due.at_us * 1000,), "by": (int(By.PERSON),),
+            "policy": (due.policy,),
+        }  # fmt: skip
+        return encoder.encode(
+            run=self._run, first_seq=0, t_ns=self._clock.now_ns(), columns=columns, var=(_said(due),)
+        )
+
+    def _sample(self, conn: Connection) -> None:
+        now = self._clock.monotonic_ns()
+        if now - self._sampled_ns < _SAMPLE_NS:
+            return
+        self._sampled_ns = now
+        pids = [slot.pid for slot in self._page.slots() if slot.state in ("ready", "draining")]
+        self._monitor.sample(conn, self._sampler.sample(pids))
+
+    # Now and then
+
+    def _slowly(self) -> None:
+        """Seal, notify, train, tidy: outside the tick's transaction."""
+        self.archive.seal()
+        notify.deliver(self._state, self._state.now_us())
+        self._train()
+        now = self._clock.monotonic_ns()
+        if now - self._slow_ns < _SLOW_NS:
+            return
+        self._slow_ns = now
+        payloads = [spec.log.payloads for spec in self._project.endpoints.values()]
+        self.archive.tidy(
+            retention_s=max((p.retention for p in payloads), default=0.0),
+            quota_bytes=sum(p.quota for p in payloads),
+            protected=self._open_items(),
+        )
+        Claims(self._folder).forget(self._settings.idempotency_s, self._clock.now_ns() / 1e9)
+        with self._state.begin() as conn:
+            for name in self._project.endpoints:
+                panes.prune(conn, name, self._state.now_us() - int(self._settings.panes_s * 1e6))
+
+    def _train(self) -> None:
+        due, self._retrain_later = self._retrain_later, None
+        if due is not None:
+            self._retrainer.start(due[0], due[1], "tenure")
+
+    def _open_items(self) -> set[tuple[int, int]]:
+        """Payloads of open items outlive any quota: a person has still to see them."""
+        ids = self._queue.open_ids()
+        return {key for key in (decode_id(item, self._secret) for item in ids) if key is not None}
+
+    def _recover(self) -> None:
+        try:
+            self.archive.rewind()
+            self.publisher.reload()
+        except Exception:  # noqa: BLE001  # the database may be away; the next tick tries again
+            _log.exception("cannot go back to the committed state yet")
+
+
+def _live(stable: str | None, candidate: str | None, shadows: Sequence[str]) -> tuple[str, ...]:
+    named = (stable, candidate, *shadows)
+    return tuple(dict.fromkeys(version for version in named if version is not None))
+
+
+def _said(due: DueDecision) -> bytes:
+    value: Mapping[str, object] = {
+        "value": due.value,
+        "regions": [to_builtins(box) for box in due.regions] or None,
+        "reader": due.reader or None,
+        "item": due.id,
+    }
+    return msgpack.encode({k: v for k, v in value.items() if v is not None})

@@ -1,0 +1,341 @@
+"""The composition root: builds every process from a project, by plain constructor calls.
+
+Also what the top package offers: `register`, `serve`, `ask`, `asgi`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tenure.clock import Clock, SystemClock
+from tenure.data.tokens import TokenFile
+from tenure.deploy.serving import supervisor
+from tenure.deploy.serving.control_page import ControlPage
+from tenure.deploy.serving.core import Core, guard
+from tenure.deploy.serving.journal import Journal
+from tenure.deploy.serving.runner import Fleet
+from tenure.deploy.serving.supervisor import Role, Supervisor
+from tenure.errors import AccessError, StoreError
+from tenure.model.bundle import find_bundle, load, open_bundle, smoke_test
+from tenure.model.pipeline import Pipeline
+from tenure.scope.project import Project
+from tenure.settings import Settings
+
+if TYPE_CHECKING:
+    from tenure.console.services import Services
+    from tenure.controller.loop import Controller
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What the supervisor tells its children, in `<data>/launch.json`."""
+
+    project: Project
+    open_loopback: bool = False
+
+
+# Folders
+
+
+def resolved(project: Project) -> Project:
+    """Return the project with every endpoint's output filled in from the scope's y."""
+    endpoints = {
+        name: msgspec.structs.replace(spec, output=spec.output or project.scope.y)
+        for name, spec in project.endpoints.items()
+    }
+    return msgspec.structs.replace(project, endpoints=endpoints)
+
+
+def prepare(folder: Path) -> None:
+    """Make the data folder with its secret key, readable by the owner only.
+
+    Raises:
+        StoreError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("spool", "schemas", "routing", "bundles"):
+            (folder / name).mkdir(exist_ok=True)
+        key = folder / "secret.key"
+        if not key.exists():
+            temporary = folder / f"secret.key.{os.getpid()}"
+            temporary.touch(mode=0o600)
+            temporary.write_bytes(os.urandom(32))
+            os.link(temporary, key)
+            temporary.unlink()
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreError(f"cannot make the data folder: {error}", at=str(folder)) from error
+
+
+def secret(folder: Path) -> bytes:
+    """Return the key behind ids and hashed units."""
+    return (folder / "secret.key").read_bytes()
+
+
+def state_url(project: Project) -> str | Path:
+    """Return where the control state is."""
+    return project.server.state or project.folder() / "state.db"
+
+
+# The control plane
+
+
+def control(project: Project, folder: Path, *, clock: Clock, settings: Settings) -> tuple[Controller, Services]:
+    """Build the controller and the services behind the management API."""
+    from tenure.console.services import Services
+    from tenure.controller.loop import Controller
+    from tenure.data.access import Access
+    from tenure.data.records import decode_id
+    from tenure.data.state import State
+    from tenure.data.view import Log
+    from tenure.deploy.automation.ledger import Automation
+    from tenure.deploy.review.queue import ReviewQueue
+    from tenure.deploy.rollout.ledger import Rollouts
+    from tenure.maintain.retrain import Retrainer
+    from tenure.model.registry import Registry
+    from tenure.monitor.board import Monitor
+
+    state = State.open(state_url(project), clock)
+    page = ControlPage(folder / "control.page")
+    key = secret(folder)
+    log = Log(folder)
+    endpoints = project.endpoints
+    registry = Registry(state, folder)
+    waking: list[Callable[[], None]] = []
+
+    def wake() -> None:
+        for call in waking:
+            call()
+
+    def media(item: str) -> tuple[str, bytes] | None:
+        found = decode_id(item, key)
+        return None if found is None else log.payload(*found)
+
+    queue = ReviewQueue(state, endpoints, output=project.scope.y, on_decision=wake, settings=settings)
+    automation = Automation(
+        state, endpoints, wait_s=max((s.review.lease for s in endpoints.values()), default=30.0)
+    )
+    rollouts = Rollouts(state, endpoints)
+    monitor = Monitor(state, endpoints, clock=clock, outputs={n: project.output(n) for n in endpoints})
+    retrainer = Retrainer(
+        state, endpoints, folder, registry=registry, root=Path(project.root), clock=clock, payload=media
+    )
+    access = Access(state)
+    controller = Controller(
+        project, folder, state=state, page=page, settings=settings, secret=key, queue=queue,
+        automation=automation, rollouts=rollouts, monitor=monitor, retrainer=retrainer, principals=access,
+    )  # fmt: skip
+    waking.append(controller.wake)
+    services = Services(
+        project=project, state=state, queue=queue, rollouts=rollouts, automation=automation, access=access,
+        health=lambda: health(page, clock), media=media, retrain=retrainer.start, wake=wake,
+    )  # fmt: skip
+    return controller, services
+
+
+def health(page: ControlPage, clock: Clock) -> dict[str, Any]:
+    """Say how workers and controller are."""
+    workers = [
+        {"worker": s.index, "state": s.state, "pid": s.pid, "routing": s.routing, "requests": s.get("requests")}
+        for s in page.slots()
+    ]
+    age = (clock.now_ns() - page.controller_ns) / 1e9
+    ready = any(w["state"] == "ready" for w in workers)
+    return {"ready": ready, "workers": workers, "routing": page.routing, "controller_age_s": round(age, 3)}
+
+
+# The data plane
+
+
+def core(
+    launch: Launch, folder: Path, worker: int, *, page: ControlPage, clock: Clock, settings: Settings, name: str
+) -> Core:
+    """Build the core of one worker."""
+    project = launch.project
+    durability = "power" if any(s.log.durability == "power" for s in project.endpoints.values()) else "process"
+    journal = Journal(folder, name, settings=settings, clock=clock, durability=durability)
+    slot = page.slot(worker)
+    slot.begin(run=journal.run, pid=os.getpid())
+    inline = {spec.stage for e in project.endpoints.values() for spec in e.pipeline if spec.placement == "inline"}
+
+    def load_version(version: str) -> Pipeline:
+        bundle = open_bundle(find_bundle(folder, version))
+        pipeline = load(bundle, clock=clock)
+        smoke_test(pipeline, bundle)
+        return pipeline
+
+    def is_inline(version: str) -> bool:
+        manifest = open_bundle(find_bundle(folder, version), verify=False).manifest
+        return all(stage.name in inline or stage.placement == "inline" for stage in manifest.stages)
+
+    tokens = TokenFile(folder / "tokens.json", clock)
+    return Core(
+        project, folder, clock=clock, settings=settings, page=page, slot=slot,
+        fleet=Fleet(load_version, clock=clock, inline=is_inline), journal=journal, secret=secret(folder),
+        may=guard(tokens.check, open_loopback=launch.open_loopback), archive=_archive(folder),
+    )  # fmt: skip
+
+
+def _archive(folder: Path) -> Callable[[int, int], dict[str, Any] | None]:
+    """Return a finder of sealed requests; the query engine is loaded at its first use, which is rare."""
+    opened: list[Any] = []
+
+    def find(run: int, seq: int) -> dict[str, Any] | None:
+        if not opened:
+            from tenure.data.view import Log
+
+            opened.append(Log(folder))
+        found: dict[str, Any] | None = opened[0].find(run, seq)
+        return found
+
+    return find
+
+
+# A server
+
+
+class Server:
+    """A running server: workers, controller and the sockets that they share. Use it as a context manager."""
+
+    def __init__(
+        self, project: Project, *, open_loopback: bool = False, settings: Settings | None = None
+    ) -> None:
+        self.project = resolved(project)
+        self.folder = project.folder()
+        options = project.server
+        if options.host not in LOOPBACK and open_loopback:
+            raise AccessError("a server without tokens may only listen on loopback", at="server.host")
+        prepare(self.folder)
+        self._check_tokens(open_loopback)
+        self._lock = supervisor.claim(self.folder)
+        self.page = ControlPage.create(self.folder / "control.page", workers=options.workers)
+        self._data = supervisor.bind(options.host, options.port)
+        self._console = supervisor.bind(options.host, options.console_port)
+        launch = msgspec.json.encode(Launch(self.project, open_loopback))
+        (self.folder / "launch.json").write_bytes(launch)
+        roles = [
+            Role(f"worker {i}", ("worker", str(self.folder), str(i)), self._data, i)
+            for i in range(options.workers)
+        ]
+        roles.append(Role("controller", ("controller", str(self.folder)), self._console, None))
+        self.supervisor = Supervisor(roles, page=self.page, clock=SystemClock())
+        self.url = _url(self._data)
+        self.console_url = _url(self._console)
+
+    def _check_tokens(self, open_loopback: bool) -> None:
+        if open_loopback:
+            return
+        from tenure.data.access import Access
+        from tenure.data.state import State
+
+        state = State.open(state_url(self.project), SystemClock())
+        try:
+            if not Access(state).list():
+                raise AccessError(
+                    "nobody could call this server: it has no tokens; run "
+                    "`tenure token create NAME --role client`, or allow calls without a token on loopback with --open-loopback",
+                    at="tokens",
+                )
+        finally:
+            state.close()
+
+    def start(self, *, timeout_s: float = 60.0) -> Server:
+        """Start all processes and wait until the workers take requests."""
+        self.supervisor.start()
+        try:
+            self.supervisor.wait_ready(timeout_s)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End all processes; what was answered is in the log."""
+        self.supervisor.stop()
+        os.close(self._lock)
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _url(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+# Children: python -m tenure.system worker FOLDER INDEX --socket FD --parent FD
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one child of the supervisor."""
+    parser = argparse.ArgumentParser(prog="tenure.system")
+    parser.add_argument("role", choices=("worker", "controller"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("index", type=int, nargs="?", default=0)
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    told = parser.parse_args(arguments)
+    logging.basicConfig(level=os.environ.get("TENURE_LOG", "WARNING"), format=_LOG_FORMAT, stream=sys.stderr)
+    launch = msgspec.json.decode((told.folder / "launch.json").read_bytes(), type=Launch)
+    sys.path.insert(0, launch.project.root)
+    sock = socket.socket(fileno=told.socket)
+    child = _worker if told.role == "worker" else _controller
+    child(told, launch, sock)
+
+
+def _worker(told: argparse.Namespace, launch: Launch, sock: socket.socket) -> None:
+    from tenure.deploy.serving import worker
+
+    clock, settings = SystemClock(), Settings()
+    page = ControlPage(told.folder / "control.page")
+
+    async def serve() -> None:
+        made = core(
+            launch,
+            told.folder,
+            told.index,
+            page=page,
+            clock=clock,
+            settings=settings,
+            name=f"worker-{told.index}",
+        )
+        await worker.serve(
+            made, sock, page=page, slot=page.slot(told.index), clock=clock, settings=settings, parent=told.parent
+        )
+
+    worker.run(serve)
+
+
+def _controller(told: argparse.Namespace, launch: Launch, sock: socket.socket) -> None:
+    from tenure.console import process
+    from tenure.deploy.serving import worker
+
+    controller, services = control(launch.project, told.folder, clock=SystemClock(), settings=Settings())
+
+    async def serve() -> None:
+        await process.serve(controller, services, sock, open_loopback=launch.open_loopback, parent=told.parent)
+
+    worker.run(serve)
+
+
+if __name__ == "__main__":
+    main()
