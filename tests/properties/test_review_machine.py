@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -24,6 +25,8 @@ from tenure.deploy.review.resolve import Resolved, resolve
 from tenure.errors import ConflictError
 from tenure.scope.project import EndpointSpec, Fallback, Output, Review, SecondReader, Serve
 from tenure.seeds import draw
+
+pytestmark = pytest.mark.timeout(400)  # a pass takes seconds; shrinking a failure takes minutes
 
 _CLOCK = ManualClock()
 _FOLDER = tempfile.TemporaryDirectory()
@@ -57,6 +60,7 @@ class ReviewMachine(RuleBasedStateMachine):
         self.highest = 0
         self.seen: set[int] = set()
         self.delivered: dict[str, Any] = {}
+        self.outcomes: dict[str, str] = {}
 
     @initialize(target=items)
     def start(self) -> Any:
@@ -114,6 +118,7 @@ class ReviewMachine(RuleBasedStateMachine):
             assert self._decision(lease.item) == before
         else:
             assert not receipt.late or self._decision(lease.item) == before
+            self._cannot_judge_again(reader, lease)
 
     @rule(reader=READERS, value=VALUES, pause=st.sampled_from([0.0, 0.0, 4.9, 6.0]))
     def read(self, reader: str, value: str, pause: float) -> None:
@@ -143,8 +148,10 @@ class ReviewMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         _CLOCK.advance(seconds)
 
-    @rule()
-    def tick(self) -> None:
+    @rule(down=st.sampled_from([0.0, 0.0, 4.97]))
+    def tick(self, down: float) -> None:
+        """The controller looks, perhaps after having been down for a while."""
+        _CLOCK.advance(down)
         now = _STATE.now_us()
         with _STATE.begin() as conn:
             due = self.queue.undelivered(conn, now)
@@ -158,7 +165,8 @@ class ReviewMachine(RuleBasedStateMachine):
     @rule(item=items, value=VALUES)
     def outcome(self, item: str, value: str) -> None:
         with _STATE.begin() as conn:
-            self.queue.resolve_by_outcome(conn, item, value)
+            if self.queue.resolve_by_outcome(conn, item, value):
+                self.outcomes[item] = value
 
     @invariant()
     def v1_one_live_lease_per_wanted_judgement(self) -> None:
@@ -197,6 +205,11 @@ class ReviewMachine(RuleBasedStateMachine):
                     assert (json.loads(row["truth"]), row["source"]) == (standing.truth, standing.source)
 
     @invariant()
+    def what_the_world_told_stands(self) -> None:
+        told = {x.item: x.truth for x in self.queue.resolved(0) if x.source == "outcome"}
+        assert told == self.outcomes
+
+    @invariant()
     def resolution_is_a_cursor(self) -> None:
         orders = [x.resolution for x in self.queue.resolved(0)]
         assert len(orders) == len(set(orders))
@@ -218,6 +231,13 @@ class ReviewMachine(RuleBasedStateMachine):
         for id_, value in self.delivered.items():
             assert (rows[id_]["by"], json.loads(rows[id_]["value"])) == ("person", value)
         self.decisions = rows
+
+    def _cannot_judge_again(self, reader: str, lease: Leased) -> None:
+        with pytest.raises(ConflictError) as caught:
+            self.queue.submit(
+                lease.item, reader=reader, token=lease.token, value="good", key=f"{lease.token}:again"
+            )
+        assert caught.value.code == "judged_already"
 
     def _standing(self) -> dict[str, list[Any]]:
         with _STATE.read() as conn:
