@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundles import OUTPUT, SAMPLE, SPEC, scaling, source
+from model_bundles import OUTPUT, SAMPLE, SPEC, scaling, source
 
 from tenure.clock import ManualClock
 from tenure.errors import CaseError, MissingError, ModelError

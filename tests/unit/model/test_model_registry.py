@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from bundles import OUTPUT, SPEC, scaling, source
+from model_bundles import OUTPUT, SPEC, scaling, source
 
 from tenure.data import tables as t
 from tenure.data.state import State, verify_audit

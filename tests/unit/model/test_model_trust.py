@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import scaling, source
+from model_bundles import scaling, source
 
 from tenure.errors import ModelError
 from tenure.model.bundle import load, open_bundle
