@@ -410,6 +410,16 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_rollout_moves_rollout"), ["rollout"], unique=False)
 
     op.create_table(
+        "rollout_units",
+        sa.Column("rollout", sa.String(), nullable=False),
+        sa.Column("gate", sa.String(), nullable=False),
+        sa.Column("unit", sa.String(), nullable=False),
+        sa.Column("turn", sa.BigInteger(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("candidate", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("rollout", "gate", "unit", "turn"),
+    )
+    op.create_table(
         "rollouts",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("endpoint", sa.String(), nullable=False),
