@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
-from tenure.data.schema import breaks
+from tenure.data.schema import Contract, breaks
 from tenure.data.state import State, dumps
 from tenure.errors import ConflictError, MissingError, ModelError
 from tenure.model import author, bundle, manifest
@@ -38,9 +38,22 @@ class Version(msgspec.Struct, frozen=True):
 class Registry:
     """Registers, finds and retires versions. A version's id is `name@sha8`; equal content has an equal id."""
 
-    def __init__(self, state: State, folder: Path, *, trusted_sha256: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        state: State,
+        folder: Path,
+        *,
+        contracts: Mapping[str, Contract] | None = None,
+        trusted_sha256: frozenset[str] = frozenset(),
+    ) -> None:
+        """Open the registry over a data folder.
+
+        `contracts` are what the project file promises per endpoint; a version that breaks it is refused.
+        `trusted_sha256` are hashes, from the operator, of files that may be pickles.
+        """
         self._state = state
         self.folder = folder
+        self._contracts = dict(contracts or {})
         self._trusted = trusted_sha256
 
     def register(
@@ -245,18 +258,28 @@ class Registry:
             self._check_contract(conn, made)
 
     def _check_contract(self, conn: Connection, made: Bundle) -> None:
-        version = _live(conn, made.manifest.endpoint)
+        endpoint, new = made.manifest.endpoint, made.manifest.contract
+        promised = self._contracts.get(endpoint)
+        if promised is not None:
+            _refuse(breaks(_filled(promised, new), new), f"it does not fit endpoint {endpoint!r}", endpoint)
+        version = _live(conn, endpoint)
         if version is None:
             return
         text = conn.execute(sa.select(t.versions.c.manifest).where(t.versions.c.id == version)).scalar_one()
         live, _ = manifest.parse(text.encode())
-        faults = breaks(live.contract, made.manifest.contract)
-        if faults:
-            raise ModelError(
-                f"clients of {version} could not use it: {'; '.join(faults)}",
-                at=made.manifest.endpoint,
-                code="incompatible_schema",
-            )
+        _refuse(breaks(live.contract, new), f"clients of {version} could not use it", endpoint)
+
+
+def _refuse(faults: Sequence[str], what: str, endpoint: str) -> None:
+    if faults:
+        raise ModelError(f"{what}: {'; '.join(faults)}", at=endpoint, code="incompatible_schema")
+
+
+def _filled(promised: Contract, new: Contract) -> Contract:
+    """Return the promise; a record endpoint that declares no fields takes those of its versions."""
+    if promised.input.fields or new.input.kind != promised.input.kind:
+        return promised
+    return Contract(new.input, promised.output)
 
 
 def _references(

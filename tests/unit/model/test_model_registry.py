@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from model_bundles import OUTPUT, SPEC, scaling, source
 
 from tenure.data import tables as t
+from tenure.data.schema import Contract, InputSchema
 from tenure.data.state import State, verify_audit
 from tenure.errors import ConflictError, MissingError, ModelError
 from tenure.model.author import as_sample
-from tenure.model.bundle import load
+from tenure.model.bundle import Sample, load
 from tenure.model.registry import Registry
 from tenure.scope.project import EndpointSpec, Field, Output, StageSpec
 from tenure.types import Prediction
@@ -165,6 +166,28 @@ def test_a_version_that_the_clients_could_not_use_is_refused(
     wider = EndpointSpec(input="record", fields={**SPEC.fields, "b": Field(type="int", required=False)})
     registry.register_bundle("prices", scaling(tmp_path, spec=wider), by="ann")
     assert len(registry.list("prices")) == 2
+
+
+def test_a_version_that_does_not_fit_the_project_file_is_refused(state: State, tmp_path: Path) -> None:
+    promised = Contract(InputSchema.of(SPEC), OUTPUT)
+    registry = Registry(state, tmp_path / "data", contracts={"prices": promised})
+    registry.register_bundle("prices", scaling(tmp_path), by="ann")
+    text = Output(kind="text")
+    open_ended = Contract(InputSchema("record"), text)
+    loose = Registry(state, tmp_path / "data", contracts={"prices": open_ended})
+    with pytest.raises(ModelError, match="does not fit endpoint 'prices': output: text became number"):
+        loose.register_bundle("prices", scaling(tmp_path), by="ann")
+    fields = {**SPEC.fields, "b": Field(type="int")}
+    with pytest.raises(ModelError, match="'b' is new and required"):
+        registry.register_bundle(
+            "prices",
+            scaling(
+                tmp_path,
+                spec=EndpointSpec(input="record", fields=fields),
+                sample=Sample(b'{"a": 2, "b": 1}', "application/json"),
+            ),
+            by="ann",
+        )
 
 
 def test_a_bundle_of_another_endpoint_is_refused(registry: Registry, tmp_path: Path) -> None:
