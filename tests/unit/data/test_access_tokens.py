@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from tenure.clock import ManualClock
 from tenure.data import tables as t
 from tenure.data.access import Access
-from tenure.data.tokens import PERMISSIONS, Principal, TokenFile, read_tokens, require
 from tenure.data.state import State, verify_audit
+from tenure.data.tokens import PERMISSIONS, Principal, TokenFile, read_tokens, require
 from tenure.errors import AccessError, CaseError, ConflictError, MissingError, StoreError
 
 
