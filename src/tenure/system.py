@@ -129,7 +129,7 @@ def control(project: Project, folder: Path, *, clock: Clock, settings: Settings)
     automation = Automation(
         state, endpoints, wait_s=max((s.review.lease for s in endpoints.values()), default=30.0)
     )
-    rollouts = Rollouts(state, endpoints)
+    rollouts = Rollouts(state, endpoints, case=project.scope.case)
     monitor = Monitor(state, endpoints, clock=clock, outputs={n: project.output(n) for n in endpoints})
     retrainer = Retrainer(
         state, endpoints, folder, registry=registry, root=Path(project.root), clock=clock, payload=media
@@ -246,8 +246,8 @@ class Server:
         try:
             if not Access(state).list():
                 raise AccessError(
-                    "nobody could call this server: it has no tokens; run "
-                    "`tenure token create NAME --role client`, or allow calls without a token on loopback with --open-loopback",
+                    "nobody could call this server: it has no tokens; make one with `tenure token create`, "
+                    "or allow calls without a token on loopback with --open-loopback",
                     at="tokens",
                 )
         finally:

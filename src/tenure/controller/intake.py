@@ -16,7 +16,7 @@ from tenure.deploy.review.items import ItemPrediction, NewItem
 from tenure.deploy.review.queue import ReviewQueue
 from tenure.deploy.rollout.ledger import Rollouts
 from tenure.monitor.board import Monitor
-from tenure.monitor.measure import rows_of
+from tenure.monitor.measure import Rows, rows_of
 from tenure.scope.project import EndpointSpec
 from tenure.types import Box, Level, Route
 
@@ -53,8 +53,14 @@ class Intake:
         for group in _by_schema(predictions):
             rows = rows_of(group)
             self._monitor.observe(conn, rows)
-            self._rollouts.observe(conn, rows.endpoint, rows.columns, rows.versions)
+            self._count(conn, rows)
         self._outcomes(conn, [f for f in known if f.kind == Kind.OUTCOME])
+
+    def _count(self, conn: Connection, rows: Rows) -> None:
+        rollout = self._rollouts.active(conn, rows.endpoint)
+        if rollout is not None and rollout.state in ("running", "paused"):
+            seen = self._rollouts.observed(rows.endpoint, rollout, rows.columns, rows.versions)
+            self._rollouts.observe(conn, seen)
 
     def _items(self, frames: Sequence[Frame]) -> tuple[list[NewItem], list[ItemPrediction]]:
         items: list[NewItem] = []

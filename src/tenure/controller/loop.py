@@ -49,8 +49,8 @@ class Controller:
 
     def __init__(
         self, project: Project, folder: Path, *, state: State, page: ControlPage, settings: Settings,
-        secret: bytes, queue: ReviewQueue, automation: Automation, rollouts: Rollouts, monitor: Monitor, retrainer: Retrainer,
-        principals: access.Access,
+        secret: bytes, queue: ReviewQueue, automation: Automation, rollouts: Rollouts, monitor: Monitor,
+        retrainer: Retrainer, principals: access.Access,
     ) -> None:  # fmt: skip
         self._project, self._folder, self._state, self._page = project, folder, state, page
         self._settings, self._secret, self._clock = settings, secret, state.clock
@@ -136,7 +136,9 @@ class Controller:
         causes: list[str] = []
         routes: dict[str, Endpoint] = {}
         for name in self._project.endpoints:
-            causes += [f"{name}: {move.sentence}" for move in self._rollouts.reconcile(conn, name, now_us)]
+            causes += [
+                f"{name}: {move.kind}: {move.reason}" for move in self._rollouts.reconcile(conn, name, now_us)
+            ]
             routing = self._rollouts.routing(conn, name)
             live = _live(routing.stable, routing.candidate, routing.shadows)
             moves = self._automation.reconcile(
@@ -149,6 +151,7 @@ class Controller:
                 candidate=routing.candidate,
                 share=routing.share,
                 shadows=routing.shadows,
+                shadow=routing.shadow or 1.0,
                 assign=routing.assign,
                 salt=routing.salt,
                 epoch_s=routing.epoch_s,

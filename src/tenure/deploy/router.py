@@ -43,6 +43,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         candidate: the version that a rollout tries; None without one.
         share: chance in [0, 1] that the candidate answers.
         shadows: versions that answer after the reply and are never returned.
+        shadow: share of the requests that they answer, in [0, 1].
         assign: what is drawn: each request, each unit once per salt, or each unit once per epoch.
         salt: shares never shrink inside one salt except to 0.
         epoch_s: seconds of an epoch, for `unit_epoch`.
@@ -55,6 +56,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     candidate: str | None = None
     share: float = 0.0
     shadows: tuple[str, ...] = ()
+    shadow: float = 1.0
     assign: Assign = "request"
     salt: str = "0"
     epoch_s: float = 600.0

@@ -151,6 +151,9 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "bad": Meaning("The outcome that is counted.", _ROLLOUT),
         "alpha": Meaning("Chance that a candidate as good as the stable version is rolled back.", _ROLLOUT),
         "maturity": Meaning("Age at which an outcome is known.", _ROLLOUT),
+        "margin": Meaning(
+            "For `advance: shown`: relative increase to rule out; 1 means less than twice the rate.", _ROLLOUT
+        ),
     },
     p.RolloutSpec: {
         "steps": Meaning("The default plan: shadow first, then rising shares to 100%.", _ROLLOUT),

@@ -164,7 +164,7 @@ class Automation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `sides` maps an output label to its bound; `errors` bounds all automated answers together. One of both.
     """
 
-    start: Literal["human_only", "shadow", "assist"] = "human_only"
+    start: Literal["human_only", "shadow", "assist", "full"] = "human_only"
     max: Literal["human_only", "shadow", "assist", "partial", "full"] = "partial"
     errors: Part | None = None
     sides: dict[str, Side] = {}
@@ -200,11 +200,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One comparison of candidate and stable; `bad` names the outcome that is counted."""
+    """One comparison of candidate and stable; `bad` names the outcome that is counted.
+
+    `margin` is the relative increase that `advance: shown` tolerates: 1 claims less than twice the old rate.
+    """
 
     bad: Literal["wrong_decision", "over_latency", "empty_output", "failed"]
     alpha: Confidence = 0.05
     maturity: Duration = 0.0
+    margin: Positive = 1.0
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

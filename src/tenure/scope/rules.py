@@ -95,7 +95,7 @@ def _endpoint(project: Project, name: str, spec: EndpointSpec) -> Iterator[Fault
     yield from _fields(spec, place)
     yield from _pipeline(spec, f"{place}.pipeline")
     yield from _fallback(spec, output, place)
-    yield from _automation(spec, output, place)
+    yield from _automation(spec, output, place, case=project.scope.case)
     yield from _rollout(spec.rollout, project.data.unit, f"{place}.rollout")
     yield from _monitor(spec, place)
     if spec.retrain.auto_train and spec.retrain.command is None:
@@ -165,17 +165,22 @@ def _fallback(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]
         yield Fault(f"{at}.after", "expected more than 250ms; people's judgements count until 250ms before it")
 
 
-def _automation(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]:
+def _automation(spec: EndpointSpec, output: Output, place: str, *, case: str) -> Iterator[Fault]:
     auto, at = spec.automation, f"{place}.automation"
     bounds = (f"{at}.sides", f"{at}.errors")
     if LEVELS.index(auto.start) > LEVELS.index(auto.max):
         yield Fault(f"{at}.start", f"{auto.start} is above max: {auto.max}", (f"{at}.max",))
     if auto.sides and auto.errors is not None:
         yield Fault(f"{at}.errors", "expected either errors (all answers) or sides (by label), not both", bounds)
-    if _automates(spec) and not auto.sides and auto.errors is None:
+    if auto.start == "full" and case != "new":
+        message = (
+            f"full from the first day is for case: new, which replaces nobody; expected assist, case is {case}"
+        )
+        yield Fault(f"{at}.start", message, ("scope.case",))
+    if _earns(spec) and not auto.sides and auto.errors is None:
         message = f"max: {auto.max} needs a bound: errors for all automated answers, or sides by label"
         yield Fault(f"{at}.max", message, bounds)
-    if _automates(spec) and output.kind != "label":
+    if _earns(spec) and output.kind != "label":
         message = f"max: {auto.max} needs an output of kind label; expected at most assist for {output.kind}"
         yield Fault(f"{at}.max", message, (f"{place}.output", "scope.y"))
     for label in auto.sides:
@@ -227,6 +232,11 @@ def _monitor(spec: EndpointSpec, place: str) -> Iterator[Fault]:
 def _threshold(threshold: Threshold, place: str) -> Iterator[Fault]:
     if (threshold.above is None) == (threshold.below is None):
         yield Fault(place, "expected either above or below; write two thresholds for a band")
+
+
+def _earns(spec: EndpointSpec) -> bool:
+    """Say whether automation is to be earned; a new capability that starts at `full` replaces nobody."""
+    return _automates(spec) and spec.automation.start != "full"
 
 
 def _automates(spec: EndpointSpec) -> bool:

@@ -19,7 +19,7 @@ from tenure.deploy.decide import Draws, decide
 from tenure.deploy.router import Policy
 from tenure.errors import ConflictError, MissingError
 from tenure.scope.project import Automation as Spec
-from tenure.scope.project import CertificateSpec, EndpointSpec, Output, RolloutSpec, Side
+from tenure.scope.project import CertificateSpec, EndpointSpec, Output, Side
 from tenure.types import Level, Prediction
 
 V = "phones@1"
@@ -437,12 +437,11 @@ def test_a_new_version_inherits_nothing(world: World) -> None:
     assert world.auto.level(E) == Level.ASSIST
 
 
-def test_granted_candidates_use_the_thresholds_of_the_stable_version(state: State, clock: ManualClock) -> None:
-    granted = msgspec.structs.replace(spec(), rollout=RolloutSpec(candidate="granted"))
-    world = World(state, clock, granted)
+def test_granted_candidates_use_the_thresholds_of_the_stable_version(world: World) -> None:
     world.certify()
+    state = world.state
     with state.begin() as conn:
-        world.auto.reconcile(conn, E, state.now_us(), live=(V, "phones@2"), in_rollout=True)
+        world.auto.reconcile(conn, E, state.now_us(), live=(V, "phones@2"), in_rollout=True, granted=True)
     policy = world.policy()
     assert policy.thresholds["phones@2"] == policy.thresholds[V]
 
@@ -589,3 +588,23 @@ def test_a_drawn_item_is_blind_at_partial_whoever_decides() -> None:
                 Prediction("good", confidence), version=V, level=Level.PARTIAL, policy=policy, drawn=drawn
             )
             assert ruling.blind
+
+
+def _reconcile(world: World) -> None:
+    """Tick without the check of certificates: a declared level has none."""
+    with world.state.begin() as conn:
+        world.auto.reconcile(conn, E, world.state.now_us(), live=(V,), in_rollout=False)
+
+
+def test_a_new_capability_that_starts_at_full_needs_no_certificate(state: State, clock: ManualClock) -> None:
+    world = World(state, clock, spec(start="full", max="full", errors=None))
+    _reconcile(world)
+    assert world.policy().level == Level.FULL
+    assert world.policy().valid_until_ns == 0
+    with state.begin() as conn:
+        world.auto.drop(conn, E, Level.ASSIST, "drift", "alarm")
+    _reconcile(world)
+    assert world.policy().level == Level.ASSIST
+    world.auto.request(E, Level.FULL, "ann", True)
+    _reconcile(world)
+    assert world.policy().level == Level.FULL

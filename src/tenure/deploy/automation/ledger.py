@@ -226,6 +226,7 @@ class Automation:
             complete=self._complete(endpoint, sides),
             audit=min(spec.audit.steady, spec.audit.rollout),
             blind=spec.blind,
+            declared=spec.start == "full",
         )
 
     # ---- small parts

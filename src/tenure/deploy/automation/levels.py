@@ -38,6 +38,7 @@ class Evidence(msgspec.Struct, frozen=True):
         audit: least share of automated decisions that will be audited.
         blind: share of reviewed items shown without the model's answer.
         note: what is missing for a certificate, in words.
+        declared: the project starts at `full`: a new capability replaces nobody, so nothing is to be earned.
     """
 
     version: str | None = None
@@ -48,6 +49,7 @@ class Evidence(msgspec.Struct, frozen=True):
     audit: float = 0.0
     blind: float = 0.0
     note: str = ""
+    declared: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -63,6 +65,8 @@ def lacking(to: Level, evidence: Evidence) -> str | None:
         return None
     if evidence.version is None:
         return "no version is live"
+    if evidence.declared and to == Level.FULL:
+        return None
     if to >= Level.ASSIST and (why := _assist(evidence)):
         return why
     if to >= Level.PARTIAL and (why := _partial(evidence)):
@@ -86,7 +90,7 @@ def climb(level: Level, to: Level, evidence: Evidence, *, cap: Level, approved: 
         return Verdict(False, f"{to.word} is not above {level.word}")
     if to > cap:
         return Verdict(False, f"the project allows at most {cap.word}")
-    if to > level + 1:
+    if to > level + 1 and not (evidence.declared and to == Level.FULL):
         return Verdict(False, f"one level at a time: {Level(level + 1).word} comes before {to.word}")
     if (why := lacking(to, evidence)) is not None:
         return Verdict(False, why)
@@ -99,6 +103,8 @@ def forced(level: Level, evidence: Evidence, *, cap: Level) -> tuple[Level, str]
     """Return the level that must hold instead and why, or None when `level` may stay."""
     if level > cap:
         return cap, f"the project allows at most {cap.word}"
+    if level == Level.FULL and evidence.declared:
+        return None
     if level >= Level.PARTIAL and not evidence.certified:
         return Level.ASSIST, f"{evidence.version or 'no version'} holds no valid certificate"
     if level == Level.FULL and not evidence.complete:

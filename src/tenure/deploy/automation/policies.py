@@ -61,8 +61,9 @@ def compose(
         expires_us: when the first of the certificates lapses.
         in_rollout: audits are denser while a rollout runs.
     """
-    automated = level >= Level.PARTIAL and bool(thresholds)
-    if level == Level.FULL and not all(complete.values()):
+    declared = spec.start == "full" and level == Level.FULL  # replaces nobody: there is nothing to earn
+    automated = level >= Level.PARTIAL and bool(thresholds) and not declared
+    if level == Level.FULL and not declared and not all(complete.values()):
         level = Level.PARTIAL  # `full` would automate a version that has not earned it
     return Policy(
         id=0,

@@ -374,7 +374,7 @@ class Core:
         if answer.status == "pending" and row.deadline_ns:
             delay = max(0.0, (row.deadline_ns - self._clock.now_ns()) / 1e9)
             loop.call_later(delay, self._fall_back, desk, key, row.policy)
-        for version in shadow_versions(route, level, row.version):
+        for version in shadow_versions(route, level, row.version, request=answer.id):
             if len(self._shadows) >= self._settings.shadow_queue:
                 self._slot.add("shadows_shed")
                 continue
@@ -437,11 +437,12 @@ class Core:
         return row["endpoint"], answer_of(row, public_id), int(row.get("deadline_ns") or 0)
 
 
-def shadow_versions(route: Endpoint, level: Level, answered: str | None) -> list[str]:
+def shadow_versions(route: Endpoint, level: Level, answered: str | None, *, request: str) -> list[str]:
     """Return the versions that answer after the reply; at `shadow` the stable version is one of them."""
     if level == Level.HUMAN_ONLY:
         return []
-    named = list(route.shadows)
+    drawn = route.shadow >= 1.0 or draw(f"shadow:{route.salt}", request) < route.shadow
+    named = list(route.shadows) if drawn else []
     if level == Level.SHADOW and route.stable is not None:
         named.insert(0, route.stable)
     return [v for v in dict.fromkeys(named) if v != answered]
