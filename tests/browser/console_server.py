@@ -11,6 +11,7 @@ from tenure.data.access import Access
 from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.queue import ReviewQueue
+from tenure.deploy.rollout.ledger import Rollouts
 
 
 @dataclass
@@ -30,7 +31,7 @@ def services_of(state: State, seed: Seed) -> Services:
         project=made,
         state=state,
         queue=ReviewQueue(state, made.endpoints, output=made.scope.y),
-        rollouts=None,
+        rollouts=Rollouts(state, made.endpoints, case=made.scope.case),
         automation=Automation(state, made.endpoints),
         access=Access(state),
         health=lambda: {"ok": True, "workers": 2},

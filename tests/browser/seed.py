@@ -303,7 +303,7 @@ class Seed:
                     gate=gate,
                     outcome=outcome,
                     at_us=self.ago(5),
-                    numbers=dumps({"log_e": log_e, "max_log_e": log_e, "alpha": 0.05}),
+                    numbers=dumps({"log_e": log_e, "max_log_e": log_e, "log_limit": 2.9957, "alpha": 0.05}),
                     sentence=sentence,
                 )
             )

@@ -175,3 +175,34 @@ def test_the_level_goes_down_when_an_operator_says_so(page: Any, console: Consol
     page.get_by_role("dialog").get_by_role("button", name="Down to assist").click()
     page.get_by_text("The level is assist.").wait_for()
     page.locator(".dial .at", has_text="assist").wait_for()
+
+
+def test_an_operator_rolls_back(page: Any, console: Console) -> None:
+    page.goto(f"{console.url}/#/e/phones/rollout")
+    page.get_by_role("button", name="Roll back").click()
+    dialog = page.get_by_role("dialog", name="Roll back scratch-2?")
+    dialog.get_by_label("Reason").fill("customers complain")
+    dialog.get_by_role("button", name="Roll back").click()
+    page.get_by_text("Rolled back.").wait_for()
+    page.get_by_text("No rollout is running", exact=True).wait_for()
+    assert console.services.rollouts.get("r-2").state == "rolled_back"
+    with console.state.read() as conn:
+        moves = conn.execute(sa.select(t.rollout_moves).order_by(t.rollout_moves.c.id.desc())).mappings().first()
+    assert moves is not None
+    assert (moves["author"], moves["reason"]) == ("local", "customers complain")
+
+
+def test_an_operator_starts_pauses_and_resumes_a_rollout(page: Any, console: Console) -> None:
+    console.services.rollouts.rollback("r-2", by="mira")
+    page.goto(f"{console.url}/#/e/phones/rollout")
+    page.get_by_label("Version").select_option("scratch-2@b07d55e1")
+    page.get_by_role("button", name="Start rollout").click()
+    page.get_by_role("dialog").get_by_role("button", name="Start rollout").click()
+    page.locator(".rung.here", has_text="Shadow").wait_for()
+    for verb, then in (("Pause", "paused"), ("Resume", "running")):
+        page.get_by_role("button", name=verb).click()
+        page.get_by_role("dialog").get_by_role("button", name=verb).click()
+        page.locator(".card-head .badge", has_text=then).wait_for()
+    rollout = console.services.rollouts.active(None, "phones")
+    assert rollout is not None
+    assert rollout.state == "running"

@@ -6,15 +6,14 @@ from typing import Annotated, Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
-from tenure.console.query import many, one
+from tenure.console.query import many
 from tenure.console.route import OPERATE, VIEW, Ask, Route, endpoint_of
 from tenure.console.services import Services
 from tenure.data import tables as t
 from tenure.errors import MissingError
 
-COMMANDS = ("start", "pause", "resume", "promote", "rollback", "cancel")
+COMMANDS = ("pause", "resume", "promote", "rollback", "cancel")
 
 
 class NewRollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,25 +42,8 @@ def rollouts(services: Services, ask: Ask) -> dict[str, Any]:
 
 
 def rollout(services: Services, ask: Ask) -> dict[str, Any]:
-    """Return one rollout with the evidence of every gate and every move."""
-    with services.state.read() as conn:
-        return described(conn, ask.path["id"]) | {"now_us": services.state.now_us()}
-
-
-def described(conn: Connection, number: str) -> dict[str, Any]:
-    """Return a rollout's row, verdicts, counts and moves.
-
-    Raises:
-        MissingError: there is no such rollout.
-    """
-    table, move = t.rollouts, t.rollout_moves
-    row = one(conn, sa.select(table).where(table.c.id == number), decode=("plan",))
-    if row is None:
-        raise MissingError(f"there is no rollout {number!r}", at="id")
-    verdicts = many(conn, sa.select(t.verdicts).where(t.verdicts.c.rollout == number), decode=("numbers",))
-    evidence = many(conn, sa.select(t.evidence).where(t.evidence.c.rollout == number))
-    moves = many(conn, sa.select(move).where(move.c.rollout == number).order_by(move.c.id), decode=("numbers",))
-    return {**row, "verdicts": verdicts, "evidence": evidence, "moves": moves}
+    """Return one rollout with its ladder, the evidence of every gate, what it waits for and every move."""
+    return services.rollouts.describe(ask.path["id"])
 
 
 def create(services: Services, ask: Ask) -> dict[str, Any]:
@@ -70,7 +52,7 @@ def create(services: Services, ask: Ask) -> dict[str, Any]:
     name = endpoint_of(services, body.endpoint)
     started = services.rollouts.start(name, body.candidate, by=ask.who.name)
     services.wake()
-    return {"id": getattr(started, "id", started)}
+    return {"id": started}
 
 
 def command(services: Services, ask: Ask) -> dict[str, Any]:

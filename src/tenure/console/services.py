@@ -10,6 +10,7 @@ from tenure.data.access import Access
 from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.queue import ReviewQueue
+from tenure.deploy.rollout.ledger import Rollouts
 from tenure.scope.project import Project
 
 Media = tuple[str, bytes]
@@ -36,7 +37,7 @@ class Services:
     project: Project
     state: State
     queue: ReviewQueue
-    rollouts: Any
+    rollouts: Rollouts
     automation: Automation
     access: Access
     health: Callable[[], dict[str, Any]]

@@ -16,6 +16,7 @@ from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.items import ItemPrediction, NewItem
 from tenure.deploy.review.queue import ReviewQueue
+from tenure.deploy.rollout.ledger import Rollouts
 from tenure.scope import project as p
 
 ROLES = ("viewer", "reviewer", "operator", "client")
@@ -69,7 +70,7 @@ def services_of(
         project=made,
         state=state,
         queue=ReviewQueue(state, made.endpoints, output=made.scope.y),
-        rollouts=None,
+        rollouts=Rollouts(state, made.endpoints, case=made.scope.case),
         automation=Automation(state, made.endpoints),
         access=Access(state),
         health=lambda: {"ok": True, "workers": 2},

@@ -264,3 +264,34 @@ def test_the_page_is_strict_about_where_scripts_come_from(office: Office) -> Non
     if (page.STATIC / "index.html").is_file():
         assert "<script>" not in answer.text
         assert "http" not in answer.text.replace("http-equiv", "")
+
+
+def test_a_rollout_is_started_paused_and_rolled_back(office: Office) -> None:
+    with office.state.begin() as conn:
+        for name, state in (("a@1", "live"), ("b@2", "registered")):
+            row = {
+                "id": name,
+                "endpoint": "phones",
+                "name": name,
+                "sha": name,
+                "manifest": "{}",
+                "provenance": "{}",
+            }
+            conn.execute(t.versions.insert().values(**row, state=state, created_us=0, created_by="test"))
+    body = {"endpoint": "phones", "candidate": "b@2"}
+    number = office.ask("operator", "POST", "/api/rollouts", json=body).json()["id"]
+    assert office.ask("operator", "POST", "/api/rollouts", json=body).status_code == 409
+    assert office.ask("viewer", "GET", "/api/overview").json()["endpoints"][0]["rollout"]["candidate"] == "b@2"
+    path = f"/api/rollouts/{number}"
+    assert office.ask("operator", "POST", f"{path}/pause", json={"reason": "lunch"}).json()["state"] == "paused"
+    assert office.ask("operator", "POST", f"{path}/explode").status_code == 404
+    done = office.ask("operator", "POST", f"{path}/rollback", json={"reason": "complaints"}).json()
+    assert done["state"] == "rolled_back"
+    assert done["moves"][-1]["reason"] == "complaints"
+    assert done["moves"][-1]["author"] == "operator-1"
+    assert office.ask("viewer", "GET", "/api/rollouts").json()["rollouts"][0]["id"] == number
+
+
+def test_an_unregistered_version_cannot_be_rolled_out(office: Office) -> None:
+    answer = office.ask("operator", "POST", "/api/rollouts", json={"endpoint": "phones", "candidate": "none@0"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")

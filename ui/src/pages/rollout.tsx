@@ -104,10 +104,9 @@ function Commands({ rollout: r, done }: { rollout: RolloutDetail; done: () => vo
   const name = short(r.candidate);
   return (
     <div class="row commands">
-      {r.state === "draft" && <Confirm label="Start" primary title={`Start ${name}?`} text={`It begins at ${stepName(steps[0])}.`} onConfirm={run("start", "The rollout runs.")} />}
       {r.state === "running" && <Confirm label="Pause" title={`Pause ${name}?`} text="The share stays as it is; no step is taken until you resume." onConfirm={run("pause", "The rollout is paused.")} />}
       {r.state === "paused" && <Confirm label="Resume" primary title={`Resume ${name}?`} text="Steps are taken again when their gates allow it." onConfirm={run("resume", "The rollout runs again.")} />}
-      {r.state !== "draft" && <Confirm label="Promote" title={`Promote ${name} now?`} text={`It goes to ${stepName(steps[r.step + 1] ?? steps.at(-1))} without waiting for the rest of the evidence. This is your decision, and recorded as yours.`} onConfirm={run("promote", "The candidate is promoted.")} />}
+      {r.state === "running" && <Confirm label="Promote" title={`Promote ${name} now?`} text={`It goes to ${stepName(steps[r.step + 1] ?? steps.at(-1))} without waiting for the rest of the evidence. This is your decision, and recorded as yours.`} onConfirm={run("promote", "The candidate is promoted.")} />}
       {r.state === "draft" ? <Confirm label="Cancel" title={`Cancel ${name}?`} text="The draft is closed." onConfirm={run("cancel", "The rollout is cancelled.")} />
         : <Confirm label="Roll back" danger title={`Roll back ${name}?`} text={`${r.stable ? short(r.stable) : "People"} answer every request again, within a fraction of a second.`} onConfirm={run("rollback", "Rolled back.")} />}
     </div>

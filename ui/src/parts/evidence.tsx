@@ -27,7 +27,7 @@ export function Evidence({ verdict, rollout }: { verdict: Verdict; rollout: Roll
         </div>
       )}
       <p>{verdict.sentence}</p>
-      {cells.length > 0 && (
+      {cells.length > 0 && verdict.numbers["x1"] == null && (
         <p class="quiet">candidate {count(sum("x1"))} bad of {count(sum("n1"))} · stable {count(sum("x0"))} bad of {count(sum("n0"))}</p>
       )}
     </div>
