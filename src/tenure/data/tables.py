@@ -134,6 +134,16 @@ evidence = _table(  # integers only: every verdict is recomputed from these
     Column("n0", BigInteger, nullable=False),
 )
 
+rollout_units = _table(  # units whose bad outcome counted: each once per step or epoch
+    "rollout_units",
+    Column("rollout", String, primary_key=True),
+    Column("gate", String, primary_key=True),
+    Column("unit", String, primary_key=True),  # decimal keyed hash
+    Column("turn", BigInteger, primary_key=True),  # step, or epoch with `assign: unit_epoch`
+    Column("step", Integer, nullable=False),
+    Column("candidate", Integer, nullable=False),  # 1 = it was the candidate's
+)
+
 verdicts = _table(  # the latest per rollout, step and gate
     "verdicts",
     Column("rollout", String, primary_key=True),

@@ -1,0 +1,156 @@
+"""The state machine of a rollout: what the verdicts and the step's needs say, it does, one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from tenure.deploy.rollout.plan import Plan
+from tenure.types import Outcome
+
+State = Literal["draft", "running", "paused", "completed", "rolled_back", "cancelled"]
+ACTIVE: tuple[State, ...] = ("running", "paused")
+FINAL: tuple[State, ...] = ("completed", "rolled_back", "cancelled")
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """One rollout as it stands; the row of `rollouts`."""
+
+    id: str
+    endpoint: str
+    candidate: str
+    stable: str | None
+    plan: Plan
+    evidence_key: str
+    state: State
+    step: int
+    step_started_us: int
+    salt: str
+    attempt: int
+    reason: str
+    created_us: int
+    updated_us: int
+    created_by: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What one gate says, with the numbers and a sentence that holds them.
+
+    `holds` pauses the rollout once, until an operator has looked: the comparison itself is in doubt.
+    """
+
+    gate: str
+    outcome: Outcome
+    sentence: str
+    numbers: dict[str, Any] = {}
+    holds: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the current step is.
+
+    Attributes:
+        requests: of both versions in this step.
+        labels: judged requests of the candidate in this step.
+        approved: an operator approved this step, and nothing moved since (R7).
+        accepted: gates whose hold an operator has answered by resuming.
+    """
+
+    requests: int = 0
+    labels: int = 0
+    approved: bool = False
+    accepted: frozenset[str] = frozenset()
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """One transition, with the numbers that caused it."""
+
+    state: State
+    step: int
+    reason: str
+    numbers: dict[str, Any] = {}
+
+
+def advance(rollout: Rollout, verdicts: Sequence[Verdict], progress: Progress, now_us: int) -> Move | None:
+    """Say what happens now: at most one move; None holds.
+
+    A failed gate rolls back, also while paused. A verdict that holds pauses. A pass advances one step once all of
+    the step's needs are met. Wait and no_data never advance.
+    """
+    if rollout.state not in ACTIVE:
+        return None
+    if failed := [v for v in verdicts if v.outcome == Outcome.FAIL]:
+        return _move(rollout, "rolled_back", failed[0].sentence, verdicts, progress)
+    if rollout.state == "paused":
+        return None
+    if doubts := [v for v in verdicts if v.holds and v.gate not in progress.accepted]:
+        move = _move(rollout, "paused", doubts[0].sentence, verdicts, progress)
+        return msgspec.structs.replace(move, numbers=move.numbers | {"held_by": [v.gate for v in doubts]})
+    if waits(rollout, verdicts, progress, now_us):
+        return None
+    reason = _met(rollout, progress)
+    if rollout.step + 1 == len(rollout.plan.steps):
+        return _move(rollout, "completed", reason, verdicts, progress)
+    return _move(rollout, "running", reason, verdicts, progress, step=rollout.step + 1)
+
+
+def waits(rollout: Rollout, verdicts: Sequence[Verdict], progress: Progress, now_us: int) -> list[str]:
+    """Return what the current step still waits for, each as a sentence with a number; empty when nothing."""
+    step, share = rollout.plan.steps[rollout.step], weight(rollout)
+    found = []
+    if progress.requests * share < step.min:
+        missing = -(-(step.min - progress.requests * share) // share)
+        found.append(
+            f"{missing:,.0f} more requests of both versions (the step wants {step.min:,} times its share)"
+        )
+    if progress.labels < step.min_labels:
+        found.append(f"{step.min_labels - progress.labels:,} more judged requests of {rollout.candidate}")
+    left = step.bake - max(0, now_us - rollout.step_started_us) / 1e6
+    if left > 0:
+        found.append(f"{left:,.0f} s more of the {step.bake:,.0f} s that the step lasts")
+    found += [v.sentence for v in _of_gates(rollout, verdicts) if v.outcome != Outcome.PASS]
+    judged = {v.gate for v in verdicts}
+    found += [f"{g.bad} has no verdict yet" for g in rollout.plan.gates if g.bad not in judged]
+    if step.approve and not progress.approved:
+        found.append("an operator's approval of this step")
+    return found
+
+
+def weight(rollout: Rollout) -> float:
+    """Return the share of this step's requests that the candidate answers, seen or unseen."""
+    return rollout.plan.share(rollout.step) or 1.0
+
+
+def _of_gates(rollout: Rollout, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    gates = {gate.bad for gate in rollout.plan.gates}
+    return [v for v in verdicts if v.gate in gates]
+
+
+def _met(rollout: Rollout, progress: Progress) -> str:
+    said = [f"{progress.requests:,} requests"]
+    if progress.labels:
+        said.append(f"{progress.labels:,} judged of {rollout.candidate}")
+    if progress.approved:
+        said.append("approved")
+    how = "shown" if rollout.plan.advance == "shown" else "not contradicted"
+    gates = f"every gate {how}" if rollout.plan.gates else "no gates"
+    return f"{', '.join(said)}; {gates}"
+
+
+def _move(
+    rollout: Rollout,
+    state: State,
+    reason: str,
+    verdicts: Sequence[Verdict],
+    progress: Progress,
+    *,
+    step: int | None = None,
+) -> Move:
+    numbers = {
+        "requests": progress.requests,
+        "labels": progress.labels,
+        "gates": {v.gate: {"outcome": v.outcome.value, **v.numbers} for v in verdicts},
+    }
+    return Move(state=state, step=rollout.step if step is None else step, reason=reason, numbers=numbers)

@@ -1,0 +1,159 @@
+"""Wrong decisions from labels: drawn before routing, counted by the age of the request, never by arrival."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from tenure.data import tables as t
+from tenure.deploy.rollout.advance import Rollout
+from tenure.deploy.rollout.evidence import chance
+from tenure.deploy.rollout.judge import MISSING, OUTSTANDING, PAIRED, Count
+from tenure.deploy.rollout.plan import WRONG
+
+GATES = (WRONG, MISSING, OUTSTANDING)
+"""The rows of evidence that labels make."""
+
+_I, _P = t.review_items.c, t.item_predictions.c
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """One request that was drawn to be labelled before it was routed.
+
+    `wrong`: the model decided it and the label says otherwise; None without a label.
+    """
+
+    step: int
+    unit: str
+    candidate: bool
+    created_us: int
+    wrong: bool | None
+
+
+def signature(conn: Connection, rollout: Rollout, now_us: int) -> tuple[int, ...]:
+    """Return numbers that change whenever `counted` would: items, mature items, labels, labels taken back."""
+    mature = sa.case((_I.created_us <= now_us - maturity_us(rollout), 1), else_=0)
+    resolved = sa.case((_I.state == "resolved", 1), else_=0)
+    query = sa.select(
+        sa.func.count(), sa.func.sum(mature), sa.func.sum(resolved), sa.func.max(_I.resolution)
+    ).where(_I.rollout == rollout.id)
+    return tuple(int(n or 0) for n in conn.execute(query).one())
+
+
+def counted(conn: Connection, rollout: Rollout, now_us: int) -> list[Count]:
+    """Return the evidence of `wrong_decision` over all steps, with what is missing and outstanding.
+
+    A request counts once it is older than the gate's maturity; then one without a label is missing.
+    """
+    old_enough = now_us - maturity_us(rollout)
+    rows = list(_drawn(conn, rollout))
+    mature = [r for r in rows if r.created_us <= old_enough]
+    late = [msgspec.structs.replace(r, wrong=r.wrong is None) for r in mature]
+    known = [r for r in mature if r.wrong is not None]
+    counts = [
+        *_tally(rollout, known, WRONG),
+        *_tally(rollout, late, MISSING),
+        *_paired(conn, rollout, old_enough),
+    ]
+    if not any(c.x1 or c.x0 for c in counts if c.gate == MISSING):
+        counts = [c for c in counts if c.gate != MISSING]
+    open_ = len(rows) - len(known)
+    if open_:
+        counts.append(Count(step=rollout.step, gate=OUTSTANDING, rho=rollout.plan.share(rollout.step), n0=open_))
+    return counts
+
+
+def labels(conn: Connection, rollout: Rollout) -> int:
+    """Return how many labels the step has, of requests since it began.
+
+    In the shadow: those that the candidate answered too. While requests are shared: of both versions, so that the
+    count does not tell which version a request went to.
+    """
+    query = (
+        sa.select(sa.func.count())
+        .select_from(t.review_items)
+        .where(_I.endpoint == rollout.endpoint, _I.state == "resolved", _I.created_us >= rollout.step_started_us)
+    )
+    if rollout.plan.is_shadow(rollout.step):
+        query = query.where(sa.exists().where(_P.item == _I.id, _P.version == rollout.candidate))
+    return int(conn.execute(query).scalar_one())
+
+
+def maturity_us(rollout: Rollout) -> int:
+    """Return the age at which a label counts, in microseconds."""
+    return int(max((g.maturity for g in rollout.plan.gates if g.bad == WRONG), default=0.0) * 1e6)
+
+
+def _drawn(conn: Connection, rollout: Rollout) -> Iterator[Drawn]:
+    """Yield the drawn requests of the steps that split, in order of request time."""
+    said = (_P.item == _I.id) & (_P.version == _I.version) & (_P.automated == 1)
+    query = (
+        sa.select(_I.unit, _I.arm, _I.share, _I.created_us, _I.state, _I.truth, _P.value)
+        .join(t.item_predictions, said, isouter=True)
+        .where(_I.rollout == rollout.id, _I.lottery == 1)
+        .order_by(_I.created_us, _I.number)
+    )
+    for row in conn.execute(query).mappings():
+        candidate = row["arm"] == "candidate"
+        step = rollout.plan.step_of(row["share"] if candidate else 1.0 - row["share"])
+        if step is not None and 0.0 < rollout.plan.share(step) < 1.0:
+            yield Drawn(step, row["unit"], candidate, row["created_us"], _wrong(row))
+
+
+def _wrong(row: RowMapping) -> bool | None:
+    if row["state"] != "resolved" or row["truth"] is None:
+        return None
+    return row["value"] is not None and bool(json.loads(row["value"]) != json.loads(row["truth"]))
+
+
+def _tally(rollout: Rollout, rows: Sequence[Drawn], gate: str) -> list[Count]:
+    """Count outcomes per step and chance; a sticky unit counts its first bad one per step or epoch."""
+    plan = rollout.plan
+    cells: dict[tuple[int, float], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    earlier: dict[str, dict[int, bool]] = {}
+    for row in rows:
+        cells[row.step, plan.share(row.step)][2 if row.candidate else 3] += 1
+        if not row.wrong:
+            continue
+        rho: float | None = plan.share(row.step)
+        if plan.assign != "request" and row.unit:
+            turn = row.created_us // int(plan.epoch * 1e6) if plan.assign == "unit_epoch" else row.step
+            seen = earlier.setdefault(row.unit, {})
+            rho = chance(plan, row.step, seen, turn)
+            if rho is not None:
+                seen[turn] = row.candidate
+        if rho is not None:
+            cells[row.step, round(rho, 6)][0 if row.candidate else 1] += 1
+    return [
+        Count(step=step, gate=gate, rho=rho, x1=c[0], x0=c[1], n1=c[2], n0=c[3])
+        for (step, rho), c in cells.items()
+    ]
+
+
+def _paired(conn: Connection, rollout: Rollout, old_enough: int) -> list[Count]:
+    """Count the shadow step's judged requests where one version alone was wrong.
+
+    Only drawn requests whose reader did not see the answer: neither version chose or coloured the label.
+    """
+    if not rollout.plan.is_shadow(0) or rollout.stable is None:
+        return []
+    new, old = t.item_predictions.alias(), t.item_predictions.alias()
+    query = (
+        sa.select(_I.truth, new.c.value.label("new"), old.c.value.label("old"))
+        .join(new, (new.c.item == _I.id) & (new.c.version == rollout.candidate) & (new.c.role == "shadow"))
+        .join(old, (old.c.item == _I.id) & (old.c.version == rollout.stable))
+        .where(_I.rollout == rollout.id, _I.lottery == 1, _I.blind == 1, _I.state == "resolved")
+        .where(_I.truth.is_not(None), _I.created_us <= old_enough)
+    )
+    x1 = x0 = n = 0
+    for row in conn.execute(query):
+        truth, said, before = (json.loads(text) for text in (row.truth, row.new, row.old))
+        n += 1
+        x1 += said != truth and before == truth
+        x0 += said == truth and before != truth
+    return [Count(step=0, gate=WRONG, rho=PAIRED, x1=x1, x0=x0, n1=n, n0=n)] if n else []

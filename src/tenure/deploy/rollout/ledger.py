@@ -1,0 +1,367 @@
+"""The rollouts of every endpoint: commands, evidence and the moves that evidence causes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tenure.data import tables as t
+from tenure.data.state import State
+from tenure.deploy.rollout import advance, evidence, judge, labels, observed, routing, store
+from tenure.deploy.rollout import describe as description
+from tenure.deploy.rollout.advance import Move, Progress, Rollout, Verdict
+from tenure.deploy.rollout.command import Command, Kind, allowed, commanded, kind_of
+from tenure.deploy.rollout.observed import Observed
+from tenure.deploy.rollout.plan import WRONG, Plan, evidence_key, plan_from_spec, problems
+from tenure.deploy.rollout.routing import RolloutRouting
+from tenure.errors import ConflictError, MissingError
+from tenure.scope.project import Case, EndpointSpec
+from tenure.seeds import fresh_u64
+
+SYSTEM = "tenure"
+"""Author of moves that no person made."""
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """A transition that was made: what the rest of tenure has to know of it."""
+
+    rollout: str
+    endpoint: str
+    kind: Kind
+    candidate: str
+    stable: str | None
+    from_step: int
+    to_step: int
+    reason: str
+
+
+class Rollouts:
+    """Owns `rollouts`, `rollout_moves`, `evidence`, `verdicts`, `rollout_units` and who is stable.
+
+    Methods that take `conn` run inside the caller's write transaction; commands open their own.
+
+    Args:
+        state: the control state.
+        endpoints: their promises.
+        case: of the project; picks the plan where a project file names none.
+    """
+
+    def __init__(self, state: State, endpoints: Mapping[str, EndpointSpec], *, case: Case = "assist") -> None:
+        self.state = state
+        self.endpoints = endpoints
+        self.case = case
+        self._judged: dict[str, tuple[Any, list[Verdict]]] = {}
+        self._labelled: dict[str, tuple[int, ...]] = {}
+
+    # ---- commands
+
+    def start(
+        self,
+        endpoint: str,
+        candidate: str,
+        *,
+        by: str,
+        stable: str | None = None,
+        plan: Plan | None = None,
+        units: int | None = None,
+        reason: str = "",
+    ) -> str:
+        """Start a rollout and return its id; it runs at once.
+
+        Args:
+            endpoint: name.
+            candidate: a registered version of it.
+            by: who starts it.
+            stable: whom it is to replace; the version in force by default.
+            plan: the endpoint's own by default.
+            units: how many units there are, where that is known.
+            reason: for the record.
+
+        Raises:
+            ConflictError: one is active, the candidate is in force, or the plan can show nothing.
+            MissingError: no such endpoint or version.
+        """
+        with self.state.begin() as conn:
+            store.lock(conn)
+            return self.start_in(
+                conn, endpoint, candidate, by=by, stable=stable, plan=plan, units=units, reason=reason
+            )
+
+    def start_in(
+        self,
+        conn: Connection,
+        endpoint: str,
+        candidate: str,
+        *,
+        by: str,
+        stable: str | None = None,
+        plan: Plan | None = None,
+        units: int | None = None,
+        reason: str = "",
+    ) -> str:
+        """Start a rollout inside a transaction; see `start`."""
+        chosen = plan or plan_from_spec(self._spec(endpoint).rollout, self.case)
+        store.check_version(conn, endpoint, candidate)
+        old = store.stable(conn, endpoint)
+        self._check_start(conn, endpoint, candidate, old=old, named=stable)
+        if wrong := problems(chosen, units=units):
+            raise ConflictError("; ".join(wrong), code="plan_shows_nothing", at="plan")
+        if old is None:
+            chosen = alone(chosen)
+        now_us, number = self.state.now_us(), f"r-{fresh_u64():016x}"
+        rollout = Rollout(
+            id=number,
+            endpoint=endpoint,
+            candidate=candidate,
+            stable=old,
+            plan=chosen,
+            evidence_key=evidence_key(candidate, old, chosen.gates),
+            state="draft",
+            step=0,
+            step_started_us=now_us,
+            salt=f"{fresh_u64():016x}",
+            attempt=store.attempts(conn, candidate, old) + 1,
+            reason="",
+            created_us=now_us,
+            updated_us=now_us,
+            created_by=by,
+        )
+        store.insert(conn, rollout)
+        self._command(conn, rollout, "start", by=by, reason=reason or "started")
+        return number
+
+    def pause(self, number: str, *, by: str, reason: str = "") -> None:
+        """Hold the share where it is; a fail still rolls back. Raises ConflictError in another state."""
+        self._run(number, "pause", by=by, reason=reason)
+
+    def resume(self, number: str, *, by: str, reason: str = "") -> None:
+        """Let a paused rollout go on."""
+        self._run(number, "resume", by=by, reason=reason)
+
+    def promote(self, number: str, *, by: str, reason: str = "") -> None:
+        """Go one step on at an operator's word; this is also the approval that a step waits for."""
+        self._run(number, "promote", by=by, reason=reason)
+
+    def rollback(self, number: str, *, by: str, reason: str = "") -> None:
+        """Give every request back to the stable version; again does nothing."""
+        self._run(number, "rollback", by=by, reason=reason)
+
+    def cancel(self, number: str, *, by: str, reason: str = "") -> None:
+        """End a rollout without a judgement of the candidate; again does nothing."""
+        self._run(number, "cancel", by=by, reason=reason)
+
+    def hold(self, conn: Connection, endpoint: str, reason: str, author: str) -> Moved | None:
+        """Pause the running rollout of an endpoint, for an alarm; None when none runs."""
+        return self._force(conn, endpoint, "pause", reason=reason, author=author)
+
+    def force_rollback(self, conn: Connection, endpoint: str, reason: str, author: str) -> Moved | None:
+        """Roll back the active rollout of an endpoint, for an alarm; None when none is active."""
+        return self._force(conn, endpoint, "rollback", reason=reason, author=author)
+
+    # ---- queries
+
+    def active(self, conn: Connection | None, endpoint: str) -> Rollout | None:
+        """Return the endpoint's rollout that has not ended; without a connection it opens its own read."""
+        if conn is not None:
+            return store.active(conn, endpoint)
+        with self.state.read() as own:
+            return store.active(own, endpoint)
+
+    def get(self, number: str) -> Rollout:
+        """Return one rollout; raises MissingError."""
+        with self.state.read() as conn:
+            return store.load(conn, number)
+
+    def history(self, endpoint: str) -> list[dict[str, Any]]:
+        """Return all rollouts of an endpoint in short, newest first."""
+        with self.state.read() as conn:
+            return description.history(conn, endpoint)
+
+    def describe(self, number: str) -> dict[str, Any]:
+        """Return a rollout with its ladder, evidence and moves as JSON values; raises MissingError."""
+        with self.state.read() as conn:
+            return description.describe(conn, number, self.state.now_us())
+
+    def stable(self, conn: Connection, endpoint: str) -> str | None:
+        """Return the version in force, or None while only people decide."""
+        return store.stable(conn, endpoint)
+
+    def set_stable(self, conn: Connection, endpoint: str, version: str | None, by: str) -> None:
+        """Put a version in force directly: the first one, or back to an older one.
+
+        Raises:
+            ConflictError: a rollout is active; end it first.
+            MissingError: no such endpoint or version.
+        """
+        store.lock(conn)
+        self._spec(endpoint)
+        if version is not None:
+            store.check_version(conn, endpoint, version)
+        if (busy := store.active(conn, endpoint)) is not None:
+            raise ConflictError(f"rollout {busy.id} of {endpoint} is {busy.state}; end it first", at=endpoint)
+        detail = {"from": store.stable(conn, endpoint), "to": version}
+        store.set_stable(conn, endpoint, version)
+        self.state.audit(conn, actor=by, action="rollout.set_stable", subject=endpoint, detail=detail)
+
+    def routing(self, conn: Connection, endpoint: str) -> RolloutRouting:
+        """Return what the routing table has to say for an endpoint now."""
+        return routing.routing(conn, endpoint, self.state.now_us())
+
+    # ---- evidence
+
+    def observed(
+        self,
+        endpoint: str,
+        rollout: Rollout,
+        columns: observed.Columns,
+        versions: Sequence[str],
+    ) -> Observed:
+        """Count what a batch of prediction rows says; see `observed.observed`."""
+        return observed.observed(endpoint, rollout, columns, versions)
+
+    def observe(self, conn: Connection, seen: Observed) -> None:
+        """Add the counts of a batch to the evidence; a batch of an ended rollout or another step is left out."""
+        rollout = store.load(conn, seen.rollout)
+        if rollout.state in ("running", "paused"):
+            evidence.add(conn, rollout, seen)
+
+    def count_labels(self, conn: Connection, rollout: Rollout) -> None:
+        """Count wrong decisions anew where labels came, were taken back or matured."""
+        if not any(g.bad == WRONG for g in rollout.plan.gates):
+            return
+        now_us = self.state.now_us()
+        mark = (rollout.step, *labels.signature(conn, rollout, now_us))
+        if self._labelled.get(rollout.id) != mark:
+            evidence.replace(conn, rollout.id, labels.GATES, labels.counted(conn, rollout, now_us))
+            self._labelled[rollout.id] = mark
+
+    def reconcile(self, conn: Connection, endpoint: str, now_us: int) -> list[Moved]:
+        """Judge the evidence and make at most one move; it is stored with the numbers that caused it."""
+        rollout = store.active(conn, endpoint)
+        if rollout is None:
+            return []
+        verdicts = self._judge(conn, rollout, now_us)
+        move = advance.advance(rollout, verdicts, self.progress(conn, rollout), now_us)
+        return [] if move is None else [self._apply(conn, rollout, move, author=SYSTEM, now_us=now_us)]
+
+    def progress(self, conn: Connection, rollout: Rollout) -> Progress:
+        """Return how far the step at hand is."""
+        return description.progress(conn, rollout)
+
+    # ---- parts
+
+    def _judge(self, conn: Connection, rollout: Rollout, now_us: int) -> list[Verdict]:
+        """Return the verdicts; computed and stored only when the evidence changed."""
+        self.count_labels(conn, rollout)
+        key = (rollout.step, evidence.read(conn, rollout.id))
+        known = self._judged.get(rollout.id)
+        if known is not None and known[0] == key:
+            return known[1]
+        old = store.verdicts(conn, rollout.id)
+        verdicts = judge.judge(rollout, key[1], reached(old.values()))
+        store.save_verdicts(conn, rollout, verdicts, old, now_us=now_us)
+        self._judged[rollout.id] = (key, verdicts)
+        return verdicts
+
+    def _run(self, number: str, name: Command, *, by: str, reason: str) -> None:
+        with self.state.begin() as conn:
+            store.lock(conn)
+            rollout = store.load(conn, number)
+            repeated = (name, rollout.state) in (("rollback", "rolled_back"), ("cancel", "cancelled"))
+            if not repeated:
+                self._command(conn, rollout, name, by=by, reason=reason)
+
+    def _command(self, conn: Connection, rollout: Rollout, name: Command, *, by: str, reason: str) -> Moved:
+        move = commanded(rollout, name, reason or f"{name} by {by}")
+        if move is None:
+            raise ConflictError(
+                f"rollout {rollout.id} is {rollout.state}; {name} works while it is {allowed(name)}",
+                at=rollout.id,
+            )
+        if name == "promote":
+            move = self._with_numbers(conn, rollout, move)
+        return self._apply(conn, rollout, move, author=by, now_us=self.state.now_us())
+
+    def _force(self, conn: Connection, endpoint: str, name: Command, *, reason: str, author: str) -> Moved | None:
+        store.lock(conn)
+        rollout = store.active(conn, endpoint)
+        if rollout is None or commanded(rollout, name, reason) is None:
+            return None
+        return self._command(conn, rollout, name, by=author, reason=reason)
+
+    def _with_numbers(self, conn: Connection, rollout: Rollout, move: Move) -> Move:
+        """Add what was known when an operator decided."""
+        verdicts = [v for (step, _), v in store.verdicts(conn, rollout.id).items() if step == rollout.step]
+        progress = self.progress(conn, rollout)
+        numbers = {
+            "requests": progress.requests,
+            "labels": progress.labels,
+            "gates": {v.gate: {"outcome": v.outcome.value, **v.numbers} for v in verdicts},
+        }
+        return msgspec.structs.replace(move, numbers=numbers)
+
+    def _apply(self, conn: Connection, rollout: Rollout, move: Move, *, author: str, now_us: int) -> Moved:
+        """Write a move, its audit row and, at the end, who is stable."""
+        kind = kind_of(rollout, move)
+        after = store.apply(conn, rollout, move, author=author, now_us=now_us)
+        if after.state == "completed":
+            store.set_stable(conn, rollout.endpoint, rollout.candidate)
+        if after.state not in advance.ACTIVE:
+            conn.execute(sa.delete(t.rollout_units).where(t.rollout_units.c.rollout == rollout.id))
+            self._judged.pop(rollout.id, None)
+            self._labelled.pop(rollout.id, None)
+        detail = {
+            "rollout": rollout.id,
+            "candidate": rollout.candidate,
+            "step": after.step,
+            "reason": move.reason,
+        }
+        self.state.audit(conn, actor=author, action=f"rollout.{kind}", subject=rollout.endpoint, detail=detail)
+        return Moved(
+            rollout=rollout.id,
+            endpoint=rollout.endpoint,
+            kind=kind,
+            candidate=rollout.candidate,
+            stable=rollout.stable,
+            from_step=rollout.step,
+            to_step=after.step,
+            reason=move.reason,
+        )
+
+    def _check_start(
+        self, conn: Connection, endpoint: str, candidate: str, *, old: str | None, named: str | None
+    ) -> None:
+        if (busy := store.active(conn, endpoint)) is not None:
+            raise ConflictError(
+                f"rollout {busy.id} of {endpoint} is {busy.state}; one at a time: end it first", at=endpoint
+            )
+        if named is not None and named != old:
+            raise ConflictError(f"{named} is not in force on {endpoint}; {old or 'nobody'} is", at="stable")
+        if candidate == old:
+            raise ConflictError(f"{candidate} is in force on {endpoint} already", at="candidate")
+
+    def _spec(self, endpoint: str) -> EndpointSpec:
+        if endpoint not in self.endpoints:
+            raise MissingError(f"there is no endpoint {endpoint!r}", at="endpoint")
+        return self.endpoints[endpoint]
+
+
+def reached(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """Return the largest evidence that each gate had at any look: a fail stays one (R6)."""
+    top: dict[str, float] = {}
+    for verdict in verdicts:
+        named = ((verdict.gate, "max_log_e"), (f"shown:{verdict.gate}", "max_shown_log_e"))
+        for name, number in named:
+            if number in verdict.numbers:
+                top[name] = max(top.get(name, 0.0), verdict.numbers[number])
+    return top
+
+
+def alone(plan: Plan) -> Plan:
+    """Return a plan for a first version: no one to compare with, so a shadow step and then everything."""
+    steps = tuple(s for s in plan.steps if s.share is None or s.share == 1.0)
+    return msgspec.structs.replace(plan, steps=steps, gates=())

@@ -1,0 +1,185 @@
+"""What a rollout does: its steps and gates as one immutable value, and whether such a plan can show anything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import msgspec
+
+from tenure.deploy.router import Assign
+from tenure.scope.project import Case, GateSpec, RolloutSpec, Step
+
+MIN_UNITS = 100
+"""Units (or unit-epochs) that a step must expect in the candidate's arm before it can pass."""
+
+WRONG = "wrong_decision"
+SAME = 1e-5
+"""Shares that differ by less are one share: the log keeps them as 32-bit floats."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One rollout's plan; it never changes once the rollout has started.
+
+    Attributes:
+        steps: at most one shadow step, which is the first; then rising shares up to 1.
+        gates: what is counted against the candidate; each bad outcome at most once.
+        assign: what is drawn: each request, each unit once, or each unit once per epoch.
+        epoch: seconds of an epoch.
+        candidate: `earned`: it automates only what its own certificate covers; `granted`: it takes over the
+            stable version's thresholds for the time of the rollout.
+        advance: what lets a step pass: that harm is not seen, or that the absence of harm is shown.
+        keep_warm: seconds that the old version stays loaded after completion.
+        format: version of this value as it is stored.
+    """
+
+    steps: tuple[Step, ...]
+    gates: tuple[GateSpec, ...] = ()
+    assign: Assign = "request"
+    epoch: float = 600.0
+    candidate: Literal["earned", "granted"] = "earned"
+    advance: Literal["not_contradicted", "shown"] = "not_contradicted"
+    keep_warm: float = 86_400.0
+    format: int = 1
+
+    @property
+    def alpha(self) -> float:
+        """Chance that a candidate that is no worse is ever rolled back by the gates together."""
+        return max((gate.alpha for gate in self.gates), default=0.0)
+
+    def weights(self) -> dict[str, float]:
+        """Return each gate's part of `alpha`, in proportion to its own alpha; they sum to 1."""
+        total = sum(gate.alpha for gate in self.gates)
+        return {gate.bad: gate.alpha / total for gate in self.gates}
+
+    def share(self, step: int) -> float:
+        """Return the chance that the candidate answers a request in this step; 0 in shadow."""
+        return self.steps[step].share or 0.0
+
+    def is_shadow(self, step: int) -> bool:
+        return self.steps[step].share is None
+
+    def step_of(self, rho: float) -> int | None:
+        """Return the step in which the candidate's chance was `rho`, or None: shares are unique in a plan."""
+        return next((i for i in range(len(self.steps)) if abs(self.share(i) - rho) < SAME), None)
+
+
+def plan_from_spec(spec: RolloutSpec, case: Case = "assist") -> Plan:
+    """Return the plan that a project file asks for; without steps, the default ladder of the case."""
+    default = default_plan(case)
+    return Plan(
+        steps=spec.steps or default.steps,
+        gates=spec.gates if spec.steps or spec.gates else default.gates,
+        assign=spec.assign,
+        epoch=spec.epoch,
+        candidate=spec.candidate,
+        advance=spec.advance,
+        keep_warm=spec.keep_warm,
+    )
+
+
+def default_plan(case: Case) -> Plan:
+    """Return a ladder that fits why the model is there.
+
+    A new product starts with little traffic. Where people did the task, the version runs in their shadow first.
+    Where a version replaces an older system, both see the same traffic in shadow and then share it.
+    """
+    ramp = (Step(share=0.05, min=200), Step(share=0.25, min=500), Step(share=1.0))
+    ladders: dict[Case, tuple[Step, ...]] = {
+        "new": (Step(share=0.01, min=100), *ramp),
+        "assist": (Step(shadow=1.0, min_labels=300), *ramp),
+        "replace": (Step(shadow=1.0, min=1000), *ramp[:2], Step(share=0.5, min=1000), ramp[2]),
+    }
+    gates = (GateSpec(bad="wrong_decision"), GateSpec(bad="over_latency"), GateSpec(bad="failed", alpha=0.01))
+    return Plan(steps=ladders[case], gates=gates)
+
+
+def blue_green(
+    *,
+    min_labels: int = 0,
+    min_requests: int = 0,
+    bake: float = 0.0,
+    approve: bool = True,
+    keep_warm: float = 86_400.0,
+) -> Plan:
+    """Return the two-step plan: the new version answers unseen, then takes all traffic at once.
+
+    Nothing is split, so the only gate is the paired one: on the same judged cases, which version was wrong.
+    """
+    first = Step(shadow=1.0, min=min_requests, min_labels=min_labels, bake=bake, approve=approve)
+    gates = (GateSpec(bad="wrong_decision"),) if min_labels else ()
+    return Plan(steps=(first, Step(share=1.0)), gates=gates, keep_warm=keep_warm)
+
+
+def evidence_key(candidate: str, stable: str | None, gates: Sequence[GateSpec]) -> str:
+    """Return what evidence is bound to: another candidate, stable version or gate starts anew (R5).
+
+    Example:
+        >>> evidence_key("b", "a", ()) == evidence_key("a", "b", ())
+        False
+    """
+    text = msgspec.json.encode([candidate, stable, gates], order="sorted")
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def problems(plan: Plan, *, units: int | None = None) -> list[str]:
+    """Return why this plan cannot be run or can show nothing, each with what to do; empty for a good one.
+
+    Args:
+        plan: what is asked for.
+        units: how many units (lines, users) there are, where that is known.
+    """
+    return [*_of_steps(plan), *_of_gates(plan), *_of_units(plan, units)]
+
+
+def _of_steps(plan: Plan) -> list[str]:
+    found = []
+    shares = [step.share for step in plan.steps if step.share is not None]
+    if not shares or shares[-1] != 1.0 or plan.steps[-1].share != 1.0:
+        found.append("the last step must be share: 100%, so that the rollout can complete")
+    if any(b <= a for a, b in pairwise(shares)):
+        found.append(f"shares must rise, got {', '.join(f'{s:g}' for s in shares)}")
+    for number, step in enumerate(plan.steps):
+        if (step.share is None) == (step.shadow is None):
+            found.append(f"step {number + 1} needs either shadow or share")
+        elif step.shadow is not None and number > 0:
+            found.append(f"step {number + 1} is a shadow step; only the first step can be one")
+        elif step.shadow is not None and step.shadow != 1.0:
+            found.append(f"step {number + 1} shadows {step.shadow:.0%} of requests; write shadow: 100%")
+    return found
+
+
+def _of_gates(plan: Plan) -> list[str]:
+    found = []
+    names = [gate.bad for gate in plan.gates]
+    doubled = sorted({n for n in names if names.count(n) > 1})
+    found += [f"two gates count {name}; keep one" for name in doubled]
+    split = any(0.0 < (step.share or 0.0) < 1.0 for step in plan.steps)
+    for name in names:
+        if not split and not (name == WRONG and plan.steps and plan.is_shadow(0)):
+            found.append(
+                f"gate {name} compares both versions at one time, but no step splits the traffic; "
+                "remove the gate or add a step such as share: 25%"
+            )
+    return found
+
+
+def _of_units(plan: Plan, units: int | None) -> list[str]:
+    if plan.assign != "unit" or units is None or not plan.gates:
+        return []
+    split = [step.share for step in plan.steps if step.share is not None and step.share < 1.0]
+    few = [share for share in split if units * share < MIN_UNITS]
+    if not few:
+        return []
+    if units < 2 * MIN_UNITS:
+        return [
+            f"{units} units split by unit cannot show anything: use assign: request or unit_epoch "
+            f"(a step needs {MIN_UNITS} units of the candidate)"
+        ]
+    return [
+        f"{share:.3g} of {units:,} units are {units * share:.0f} of the candidate and a step needs {MIN_UNITS}: "
+        f"begin at a share of {MIN_UNITS / units:.3g} or use assign: request or unit_epoch"
+        for share in few
+    ]
