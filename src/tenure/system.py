@@ -100,6 +100,7 @@ def control(project: Project, folder: Path, *, clock: Clock, settings: Settings)
     from tenure.controller.loop import Controller
     from tenure.data.access import Access
     from tenure.data.records import decode_id
+    from tenure.data.schema import Contract, InputSchema
     from tenure.data.state import State
     from tenure.data.view import Log
     from tenure.deploy.automation.ledger import Automation
@@ -114,7 +115,8 @@ def control(project: Project, folder: Path, *, clock: Clock, settings: Settings)
     key = secret(folder)
     log = Log(folder)
     endpoints = project.endpoints
-    registry = Registry(state, folder)
+    contracts = {n: Contract(InputSchema.of(spec), project.output(n)) for n, spec in endpoints.items()}
+    registry = Registry(state, folder, contracts=contracts)
     waking: list[Callable[[], None]] = []
 
     def wake() -> None:
@@ -131,13 +133,25 @@ def control(project: Project, folder: Path, *, clock: Clock, settings: Settings)
     )
     rollouts = Rollouts(state, endpoints, case=project.scope.case)
     monitor = Monitor(state, endpoints, clock=clock, outputs={n: project.output(n) for n in endpoints})
+
+    def deploy(endpoint: str, version: str, cause: str) -> str:
+        return rollouts.start(endpoint, version, by="tenure", reason=cause)
+
     retrainer = Retrainer(
-        state, endpoints, folder, registry=registry, root=Path(project.root), clock=clock, payload=media
+        state,
+        endpoints,
+        folder,
+        registry=registry,
+        root=Path(project.root),
+        clock=clock,
+        payload=media,
+        deploy=deploy,
     )
     access = Access(state)
     controller = Controller(
         project, folder, state=state, page=page, settings=settings, secret=key, queue=queue,
-        automation=automation, rollouts=rollouts, monitor=monitor, retrainer=retrainer, principals=access,
+        automation=automation, rollouts=rollouts, monitor=monitor, retrainer=retrainer, registry=registry,
+        principals=access,
     )  # fmt: skip
     waking.append(controller.wake)
     services = Services(

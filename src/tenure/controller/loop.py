@@ -31,6 +31,7 @@ from tenure.deploy.router import Endpoint
 from tenure.deploy.serving.control_page import ControlPage
 from tenure.deploy.serving.idempotency import Claims
 from tenure.maintain.retrain import Retrainer
+from tenure.model.registry import Registry
 from tenure.monitor import notify, panes
 from tenure.monitor.board import Monitor
 from tenure.monitor.software import ProcessSampler
@@ -50,12 +51,13 @@ class Controller:
     def __init__(
         self, project: Project, folder: Path, *, state: State, page: ControlPage, settings: Settings,
         secret: bytes, queue: ReviewQueue, automation: Automation, rollouts: Rollouts, monitor: Monitor,
-        retrainer: Retrainer, principals: access.Access,
+        retrainer: Retrainer, registry: Registry, principals: access.Access,
     ) -> None:  # fmt: skip
         self._project, self._folder, self._state, self._page = project, folder, state, page
         self._settings, self._secret, self._clock = settings, secret, state.clock
         self._queue, self._automation, self._rollouts = queue, automation, rollouts
-        self._monitor, self._retrainer, self._principals = monitor, retrainer, principals
+        self._monitor, self._retrainer = monitor, retrainer
+        self._registry, self._principals = registry, principals
         self.keeper = Keeper(folder, state.clock)
         self.archive = Archive(state, self.keeper)
         self.publisher = Publisher(state, folder, page)
@@ -162,6 +164,8 @@ class Controller:
             if due is not None:
                 self._retrain_later = (name, due)
         if self.publisher.put(conn, routes, "; ".join(causes) or "start"):
+            for name, route in routes.items():
+                self._registry.set_live(conn, name, route.stable)
             _log.info("routing table %d: %s", self.publisher.table.version if self.publisher.table else 0, causes)
 
     def _deliver(self, conn: Connection, now_us: int) -> None:
@@ -200,6 +204,7 @@ class Controller:
 
     def _slowly(self) -> None:
         """Seal, notify, train, tidy: outside the tick's transaction."""
+        self._principals.export(self._folder / "tokens.json")
         self.archive.seal()
         notify.deliver(self._state, self._state.now_us())
         self._train()
