@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
-from tenure import __version__
 from tenure.console.route import Route
 
 
@@ -22,7 +22,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "tenure management API", "version": __version__},
+        "info": {"title": "tenure management API", "version": version("tenure")},
         "paths": paths,
         "components": {"schemas": {**schemas, "Error": _ERROR}, "securitySchemes": _SECURITY},
     }
