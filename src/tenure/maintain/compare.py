@@ -16,7 +16,7 @@ import msgspec
 
 from tenure.data.decode import decode
 from tenure.deploy.review.resolve import same
-from tenure.maintain.dataset import Row, Snapshot
+from tenure.maintain.snapshot import Row, Snapshot
 from tenure.model import bundle
 from tenure.model.bundle import Bundle
 from tenure.model.pipeline import Pipeline

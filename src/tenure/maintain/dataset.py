@@ -1,12 +1,4 @@
-"""Frozen data sets: what people judged, with the inputs, in one folder that never changes.
-
-```
-snapshots/<id>/
-  index.jsonl      one Row as JSON per line, oldest first
-  media/<sha>.jpg  inputs that are files, named by their content
-  manifest.json    Manifest: the SHA-256 of every file above; <id> is the beginning of its own
-```
-"""
+"""Freeze what people judged, with the inputs, into a snapshot that never changes."""
 
 from __future__ import annotations
 
@@ -15,9 +7,8 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -27,16 +18,12 @@ from tenure.data import tables as t
 from tenure.data.state import dumps
 from tenure.deploy.automation.items import fair
 from tenure.errors import ConflictError, StoreError
-from tenure.maintain.split import Part, Split, split
+from tenure.maintain.snapshot import INDEX, MANIFEST, MEDIA, Manifest, Missing, Row, Snapshot, open_snapshot
+from tenure.maintain.split import Split, split
 from tenure.model import contents
-from tenure.model.contents import FileEntry
-from tenure.types import Box, Value
+from tenure.types import Box
 
-FORMAT = 1
 FOLDER = "snapshots"
-INDEX, MEDIA, MANIFEST = "index.jsonl", "media", "manifest.json"
-ABOUT = ("id", "created_us")
-"""Keys of the manifest that are not content, and so not part of its hash."""
 
 MOST_LABELS = 200
 """With more different truths, such as numbers, they are not counted one by one."""
@@ -49,101 +36,6 @@ _EXTENSIONS = {
     "image/tiff": "tif", "audio/wav": "wav", "audio/x-wav": "wav", "audio/flac": "flac", "audio/ogg": "ogg",
     "text/plain": "txt", "application/json": "json",
 }  # fmt: skip
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One judged input, a line of `index.jsonl`.
-
-    Attributes:
-        id: of the request.
-        label: the truth that people or the world settled on.
-        boxes: the truth's regions, in pixels.
-        at_us: when the request came, UTC microseconds.
-        split: `train`, or `test` for the frozen comparison: do not learn from it.
-        source: single, agreed, adjudicated or outcome: how the truth came about.
-        kind: uncertain, audit or shadow: why it was judged.
-        weight: 1 / chance that this input was judged at all.
-        blind: the first reader did not see the model's answer.
-        fair: drawn without regard to any model's score.
-        unit: what shares a fate, "" where each input stands alone.
-        media_type: of the input.
-        file: path of the input in the snapshot, or
-        record: the input itself, a record or a text.
-    """
-
-    id: str
-    label: Value
-    at_us: int
-    split: Part
-    source: str
-    kind: str
-    boxes: tuple[Box, ...] = ()
-    weight: float = 1.0
-    blind: bool = False
-    fair: bool = False
-    unit: str = ""
-    media_type: str = ""
-    file: str | None = None
-    record: Any = None
-
-
-class Missing(msgspec.Struct, frozen=True):
-    """A judged item that could not be put in, and why."""
-
-    id: str
-    why: Literal["its input is not kept any more", "its truth is empty", "its chance of being judged is unknown"]
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot holds.
-
-    Attributes:
-        id: beginning of the SHA-256 of this manifest without `id` and `created_us`.
-        since_us: judgements of requests since then were taken.
-        rows: lines of the index; `train` + `test`.
-        cut_us: the test holds no request before this time; None without a test.
-        late: training rows that are not older than the cut.
-        labels: part -> label -> rows; empty where there are more than 200 labels.
-        missing: judged items that could not be put in.
-        files: path -> hash and size.
-    """
-
-    format: int = FORMAT
-    id: str = ""
-    endpoint: str
-    since_us: int
-    rows: int
-    train: int
-    test: int
-    cut_us: int | None
-    late: int
-    labels: dict[str, dict[str, int]]
-    missing: tuple[Missing, ...]
-    files: dict[str, FileEntry]
-    created_us: int = 0
-
-    def sha(self) -> str:
-        """Return the SHA-256 of the content: the same rows and files have the same, whenever frozen."""
-        content = {k: v for k, v in msgspec.to_builtins(self).items() if k not in ABOUT}
-        return hashlib.sha256(dumps(content).encode()).hexdigest()
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """A frozen data set on disk; `sha` is that of its content."""
-
-    path: Path
-    manifest: Manifest
-    sha: str
-
-    @property
-    def id(self) -> str:
-        return self.manifest.id
-
-    def rows(self) -> Iterator[Row]:
-        """Read the index, oldest row first."""
-        with (self.path / INDEX).open("rb") as lines:
-            for line in lines:
-                yield msgspec.json.decode(line, type=Row)
 
 
 def build_snapshot(
@@ -233,31 +125,6 @@ def record(conn: Connection, made: Snapshot, *, now_us: int) -> None:
             selection=dumps(selection), created_us=now_us,
         )
     )  # fmt: skip
-
-
-def open_snapshot(path: Path) -> Snapshot:
-    """Open a snapshot's folder; every byte is compared with its manifest.
-
-    Raises:
-        StoreError: a file is missing, added or changed, or the manifest cannot be read.
-    """
-    try:
-        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
-        found = contents.listing(path)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise StoreError(f"{path} is not a snapshot: {error}", at=MANIFEST) from error
-    if manifest.format != FORMAT:
-        raise StoreError(
-            f"the snapshot has format {manifest.format}, this tenure reads format {FORMAT}", at=MANIFEST
-        )
-    found.pop(MANIFEST)
-    odd = sorted(n for n in found.keys() | manifest.files.keys() if found.get(n) != manifest.files.get(n))
-    if odd:
-        raise StoreError(f"snapshot {manifest.id}: {odd[0]} is not what the manifest says", at=odd[0])
-    sha = manifest.sha()
-    if manifest.id != sha[:16]:
-        raise StoreError(f"snapshot {manifest.id}: its manifest was changed", at=MANIFEST)
-    return Snapshot(path, manifest, sha)
 
 
 # Gathering

@@ -21,8 +21,9 @@ from tenure.errors import ModelError, TenureError
 from tenure.maintain import compare, dataset, runs
 from tenure.maintain.claim import Claim
 from tenure.maintain.command import Command, explain
-from tenure.maintain.dataset import Payload, Snapshot
+from tenure.maintain.dataset import Payload
 from tenure.maintain.output import Left, read_output
+from tenure.maintain.snapshot import MANIFEST, Snapshot, open_snapshot
 from tenure.model.registry import Registry
 from tenure.scope.project import Retrain
 
@@ -126,7 +127,7 @@ class Job:
         said = made.manifest
         self.note(f"snapshot {made.id}: {said.train} rows to train, {said.test} to test")
         if said.missing:
-            self.note(f"{len(said.missing)} judged items could not be used; {dataset.MANIFEST} names them")
+            self.note(f"{len(said.missing)} judged items could not be used; {MANIFEST} names them")
         return made
 
     def _parent(self) -> str | None:
@@ -198,7 +199,7 @@ class Job:
             self.note(self._metrics["verdict"])
             return
         try:
-            found = self._compared(dataset.open_snapshot(snapshot.path), version, parent)
+            found = self._compared(open_snapshot(snapshot.path), version, parent)
         except TenureError as error:
             self._metrics["verdict"] = f"not compared: {error.message}"
             self.note(self._metrics["verdict"])
