@@ -153,10 +153,11 @@ def control(project: Project, folder: Path, *, clock: Clock, settings: Settings)
         automation=automation, rollouts=rollouts, monitor=monitor, retrainer=retrainer, registry=registry,
         principals=access,
     )  # fmt: skip
-    waking.append(controller.wake)
+    waking.append(controller.wake)  # the queue was made before the controller
     services = Services(
         project=project, state=state, queue=queue, rollouts=rollouts, automation=automation, access=access,
-        health=lambda: health(page, clock), media=media, retrain=retrainer.start, wake=wake,
+        health=lambda: health(page, clock), media=media, retrain=retrainer.start, wake=controller.wake,
+        publish=controller.react,
     )  # fmt: skip
     return controller, services
 

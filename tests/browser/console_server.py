@@ -38,4 +38,5 @@ def services_of(state: State, seed: Seed) -> Services:
         media=seed.media.get,
         retrain=lambda endpoint, cause, by: "t-2",
         wake=lambda: None,
+        publish=lambda: None,
     )

@@ -67,7 +67,7 @@ def resolve(services: Services, ask: Ask) -> dict[str, Any]:
 
 
 def _moved(services: Services, event: life.AlarmEvent) -> dict[str, Any]:
-    services.wake()
+    services.publish()
     return {"id": event.alarm, "state": event.state}
 
 

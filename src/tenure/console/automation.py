@@ -37,7 +37,7 @@ def request_level(services: Services, ask: Ask) -> dict[str, Any]:
     body: LevelRequest = ask.body
     name = endpoint_of(services, body.endpoint)
     answer = services.automation.request(name, Level.of(body.to), by=ask.who.name, approve=body.approve)
-    services.wake()
+    services.publish()
     return {"endpoint": name, "answer": msgspec.to_builtins(answer)}
 
 

@@ -51,7 +51,7 @@ def create(services: Services, ask: Ask) -> dict[str, Any]:
     body: NewRollout = ask.body
     name = endpoint_of(services, body.endpoint)
     started = services.rollouts.start(name, body.candidate, by=ask.who.name)
-    services.wake()
+    services.publish()
     return {"id": started}
 
 
@@ -62,7 +62,7 @@ def command(services: Services, ask: Ask) -> dict[str, Any]:
         raise MissingError(f"there is no command {verb!r}; there are: {', '.join(COMMANDS)}", at="command")
     body: Reason = ask.body
     getattr(services.rollouts, verb)(ask.path["id"], by=ask.who.name, reason=body.reason)
-    services.wake()
+    services.publish()
     return rollout(services, ask)
 
 

@@ -32,6 +32,7 @@ class Services:
         media: returns the input of a review item, or None where it was not kept.
         retrain: starts a run in the background (endpoint, cause, by) and returns its id.
         wake: asks the controller to look now instead of at its next tick.
+        publish: puts what a command changed in force before it returns.
     """
 
     project: Project
@@ -44,3 +45,4 @@ class Services:
     media: Callable[[str], Media | None]
     retrain: Callable[[str, str, str], str]
     wake: Callable[[], None]
+    publish: Callable[[], None]

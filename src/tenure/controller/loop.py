@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock, Thread
 
 from msgspec import msgpack, to_builtins
 from sqlalchemy.engine import Connection
@@ -40,9 +40,12 @@ from tenure.seeds import fresh_u64
 from tenure.settings import Settings
 
 _log = logging.getLogger("tenure.controller")
-_SLOW_NS = 60_000_000_000
+_TIDY_NS = 60_000_000_000
 _SAMPLE_NS = 1_000_000_000
 _GRACE_US = 300_000
+_ORPHANS_US = 10_000_000
+
+_BY = {"person": By.PERSON, "fallback": By.FALLBACK}
 
 
 class Controller:
@@ -75,8 +78,9 @@ class Controller:
         self._encoders: dict[str, Encoder] = {}
         self._sampler = ProcessSampler()
         self._sampled_ns = 0
-        self._slow_ns = 0
         self._retrain_later: tuple[str, str] | None = None
+        self._deciding = Lock()
+        self._written: set[str] = set()
         self._wake = Event()
         self._stop = Event()
 
@@ -91,6 +95,8 @@ class Controller:
 
     def run(self) -> None:
         """Tick until `stop`; a failed tick is rolled back, logged and tried again."""
+        chores = Thread(target=self._chores, name="chores", daemon=True)
+        chores.start()
         while not self._stop.is_set():
             try:
                 self.tick()
@@ -101,10 +107,22 @@ class Controller:
             self._wake.wait(self._settings.tick_s)
             self._wake.clear()
         self._spool.close()
+        chores.join(timeout=10)
 
     def wake(self) -> None:
         """Tick now rather than at the end of the period."""
         self._wake.set()
+
+    def react(self) -> None:
+        """Publish what a command changed at once, in the caller's thread: a roll-back waits for no tick."""
+        try:
+            with self._deciding, self._state.begin() as conn:
+                self._reconcile(conn, self._state.now_us())
+            self.publisher.show()
+        except Exception:  # noqa: BLE001  # the command is committed; the next tick publishes it
+            _log.exception("cannot publish at once; the next tick does")
+            self.publisher.reload()
+        self.wake()
 
     def stop(self) -> None:
         self._stop.set()
@@ -118,7 +136,7 @@ class Controller:
         frames = [read.frame for read in self.keeper.poll()]
         for fault in self.keeper.take_faults():
             _log.error("bad bytes in the log were put aside: %s", fault)
-        with self._state.begin() as conn:
+        with self._deciding, self._state.begin() as conn:
             self._intake.take(conn, frames)
             self._sample(conn)
             self._queue.expire(conn, now_us)
@@ -175,6 +193,18 @@ class Controller:
             self._spool.append(self._decision_frame(decision))
         if due:
             self._queue.mark_logged(conn, [decision.id for decision in due])
+        self._bury(conn, now_us)
+
+    def _bury(self, conn: Connection, now_us: int) -> None:
+        """Write the fallback's decisions of workers that died before the deadline; a living one did it itself."""
+        alive = {slot.run for slot in self._page.slots() if slot.state in ("ready", "draining")}
+        for due in self._queue.fallen_back(conn, since_us=now_us - _ORPHANS_US):
+            key = decode_id(due.id, self._secret)
+            if due.id not in self._written and key is not None and key[0] not in alive:
+                self._spool.append(self._decision_frame(due))
+            self._written.add(due.id)
+        if len(self._written) > 100_000:
+            self._written.clear()
 
     def _decision_frame(self, due: DueDecision) -> bytes:
         encoder = self._encoders.get(due.endpoint)
@@ -185,7 +215,7 @@ class Controller:
         key = decode_id(due.id, self._secret)
         assert key is not None
         columns = {
-            "run": (key[0],), "seq": (key[1],), "t_ns": (due.at_us * 1000,), "by": (int(By.PERSON),),
+            "run": (key[0],), "seq": (key[1],), "t_ns": (due.at_us * 1000,), "by": (int(_BY[due.by]),),
             "policy": (due.policy,),
         }  # fmt: skip
         return encoder.encode(
@@ -203,15 +233,24 @@ class Controller:
     # Now and then
 
     def _slowly(self) -> None:
-        """Seal, notify, train, tidy: outside the tick's transaction."""
+        """Do what follows a tick, outside its transaction."""
         self._principals.export(self._folder / "tokens.json")
         self.archive.seal()
-        notify.deliver(self._state, self._state.now_us())
         self._train()
-        now = self._clock.monotonic_ns()
-        if now - self._slow_ns < _SLOW_NS:
-            return
-        self._slow_ns = now
+
+    def _chores(self) -> None:
+        """Notify, merge, delete: in a thread of its own, because a webhook or a disk may be slow."""
+        tidied_ns = self._clock.monotonic_ns()
+        while not self._stop.wait(1.0):
+            try:
+                notify.deliver(self._state, self._state.now_us())
+                if self._clock.monotonic_ns() - tidied_ns >= _TIDY_NS:
+                    tidied_ns = self._clock.monotonic_ns()
+                    self._tidy()
+            except Exception:  # noqa: BLE001  # tried again; the control plane must outlive any single fault
+                _log.exception("a chore of the controller failed; it is done again")
+
+    def _tidy(self) -> None:
         payloads = [spec.log.payloads for spec in self._project.endpoints.values()]
         self.archive.tidy(
             retention_s=max((p.retention for p in payloads), default=0.0),

@@ -77,4 +77,5 @@ def services_of(
         media=media.get,
         retrain=lambda endpoint, cause, by: "t-2",
         wake=lambda: woken.append("wake"),
+        publish=lambda: woken.append("publish"),
     )

@@ -38,6 +38,12 @@ def undelivered(
     return due
 
 
+def fallen_back(conn: Connection, *, since_us: int) -> list[DueDecision]:
+    """Return the fallback's decisions since then, oldest first."""
+    query = sa.select(t.decisions).where(_D.by == "fallback", _D.at_us >= since_us).order_by(_D.at_us, _D.id)
+    return [_due(row) for row in conn.execute(query).mappings()]
+
+
 def mark_logged(conn: Connection, ids: Sequence[str]) -> None:
     """Note that the frames of these decisions are in the log."""
     for part in store.chunks(ids):

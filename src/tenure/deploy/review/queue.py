@@ -131,6 +131,10 @@ class ReviewQueue:
         """Note, in the transaction that stores the log's position, that these decisions are written."""
         deciding.mark_logged(conn, ids)
 
+    def fallen_back(self, conn: Connection, *, since_us: int) -> list[DueDecision]:
+        """Return the decisions that the fallback made since then; the worker that asked has logged its own."""
+        return deciding.fallen_back(conn, since_us=since_us)
+
     # Commands of people
 
     def lease(self, reader: str, *, n: int = 1, endpoint: str | None = None) -> list[Leased]:
