@@ -43,6 +43,7 @@ _log = logging.getLogger("tenure.controller")
 _TIDY_NS = 60_000_000_000
 _SAMPLE_NS = 1_000_000_000
 _GRACE_US = 300_000
+_POLL_BYTES = 8 << 20
 _ORPHANS_US = 10_000_000
 
 _BY = {"person": By.PERSON, "fallback": By.FALLBACK}
@@ -133,14 +134,16 @@ class Controller:
     def tick(self) -> None:
         """Read, reconcile, decide, publish."""
         now_us = self._state.now_us()
-        frames = [read.frame for read in self.keeper.poll()]
+        frames = [read.frame for read in self.keeper.poll(_POLL_BYTES)]
+        behind = sum(frame.end - frame.offset for frame in frames) > _POLL_BYTES // 2
         for fault in self.keeper.take_faults():
             _log.error("bad bytes in the log were put aside: %s", fault)
         with self._deciding, self._state.begin() as conn:
             self._intake.take(conn, frames)
             self._sample(conn)
             self._queue.expire(conn, now_us)
-            self._monitor.reconcile(conn, now_us - _GRACE_US)
+            if not behind:  # a pane may only be closed when all its rows were read
+                self._monitor.reconcile(conn, now_us - _GRACE_US)
             for sentence in self._actions.perform(conn, now_us):
                 _log.warning("%s", sentence)
             self._reconcile(conn, now_us)

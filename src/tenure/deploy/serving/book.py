@@ -18,7 +18,7 @@ _BY = {By.MODEL: "model", By.PERSON: "person", By.FALLBACK: "fallback"}
 class Book:
     """The newest answers and decisions, bounded; the log has them all."""
 
-    def __init__(self, size: int = 50_000) -> None:
+    def __init__(self, size: int = 10_000) -> None:
         self._size = size
         self._answers: OrderedDict[Key, tuple[str, Answer, int]] = OrderedDict()
         self._decisions: OrderedDict[Key, Decision] = OrderedDict()
