@@ -14,6 +14,7 @@ import msgspec
 
 from tenure.deploy.rollout.advance import Rollout, Verdict
 from tenure.deploy.rollout.plan import MIN_UNITS, WRONG
+from tenure.deploy.rollout.words import WORDS, amount
 from tenure.scope.project import GateSpec
 from tenure.stats import gate as stats
 from tenure.stats import interval
@@ -28,12 +29,6 @@ PAIRED = 0.5
 """Chance of the candidate in shadow: of two answers to one case, which one is the only wrong one?"""
 
 HOLD = math.log(1000.0)
-WORDS = {
-    "wrong_decision": ("wrong decision", "judged requests"),
-    "over_latency": ("answer over the latency budget", "requests"),
-    "empty_output": ("empty answer", "requests"),
-    "failed": ("failed answer", "requests"),
-}
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +63,8 @@ def judge(
         case = _Case(rollout, spec, tuple(c for c in counts if c.gate == spec.bad), weights[spec.bad])
         numbers = case.numbers(now[spec.bad], top[spec.bad])
         if spec.bad == failed:
-            verdicts.append(case.fail(numbers))
+            family = max(_joint(now, weights), reached.get(FAMILY, 0.0))
+            verdicts.append(case.fail(numbers, family))
         else:
             verdicts.append(case.judge(numbers, _worst(counts, spec), reached, explain=explain))
     if plan.gates:
@@ -119,8 +115,11 @@ class _Case:
             "x1": t.x1, "n1": t.n1, "x0": t.x0, "n0": t.n0, "alpha": self.alpha,
         }  # fmt: skip
 
-    def fail(self, numbers: dict[str, float]) -> Verdict:
-        return self._say(Outcome.FAIL, f"{self._seen()}: {self._evidence(numbers)}; roll back", numbers)
+    def fail(self, numbers: dict[str, float], family: float) -> Verdict:
+        """Say that the gates together fail, most of all by this one."""
+        limit = -math.log(self.rollout.plan.alpha)
+        said = f"{self._seen()}: evidence {amount(family)} of {amount(limit)} needed; roll back"
+        return self._say(Outcome.FAIL, said, numbers | {"family_log_e": family, "family_log_limit": limit})
 
     def judge(
         self, numbers: dict[str, float], worst: Sequence[Cell], reached: Mapping[str, float], *, explain: bool
@@ -132,7 +131,7 @@ class _Case:
             done = f"{self.rollout.candidate} answers all: nothing to compare; {self._evidence(numbers)}"
             return self._say(Outcome.PASS, done, numbers)
         if self.here.n1 == 0:
-            what = WORDS[self.spec.bad][1]
+            what = WORDS[self.spec.bad][2]
             return self._say(Outcome.NO_DATA, f"no {what} of {self.rollout.candidate} in this step yet", numbers)
         if (few := self._too_few()) is not None:
             return self._say(Outcome.WAIT, few, numbers)
@@ -146,14 +145,14 @@ class _Case:
         share = PAIRED if self.paired else self.share
         expected = self.here.n1 if self.paired else (self.here.n1 + self.here.n0) * share
         needed = _events(share, self.alpha)
-        what = WORDS[self.spec.bad][1]
+        what = WORDS[self.spec.bad][2]
         if plan.assign != "request" and not self.paired and self.spec.bad != WRONG:
             needed, what = MIN_UNITS, "units" if plan.assign == "unit" else "units in an epoch"
         if expected >= needed:
             return None
         return (
             f"{expected:,.0f} {what} of {self.rollout.candidate} in this step; with fewer than {needed:,} "
-            f"{WORDS[self.spec.bad][0]}s could not be told from chance"
+            f"{WORDS[self.spec.bad][1]} could not be told from chance"
         )
 
     def _not_contradicted(self, numbers: dict[str, float], *, explain: bool) -> Verdict:
@@ -163,9 +162,7 @@ class _Case:
             said += f"; at most {bound:.2%} at 95 % confidence"
             return self._say(Outcome.PASS, said, numbers | {"upper": bound})
         if explain:
-            ratio = _noticeable(
-                tuple(Cell(c.rho, 0, c.x0) for c in _cells(self.counts, self.spec.bad)), self.alpha
-            )
+            ratio = _noticeable(_coarse(_cells(self.counts, self.spec.bad)), self.alpha)
             if ratio is None:
                 said += "; too few to say which increase would have been noticed"
             else:
@@ -195,12 +192,12 @@ class _Case:
         )
 
     def _seen(self) -> str:
-        t, noun = self.total, WORDS[self.spec.bad][0]
+        t, (one, many, _) = self.total, WORDS[self.spec.bad]
         v1, v0 = self.rollout.candidate, self.rollout.stable
         if self.paired:
             return f"of {t.n1:,} judged requests, {v1} alone was wrong in {t.x1:,} and {v0} alone in {t.x0:,}"
-        per = "units" if self.rollout.plan.assign != "request" else WORDS[self.spec.bad][1]
-        said = f"{t.x1:,} {noun}{'' if t.x1 == 1 else 's'} of {v1} in {t.n1:,} {per}"
+        per = "units" if self.rollout.plan.assign != "request" else WORDS[self.spec.bad][2]
+        said = f"{t.x1:,} {one if t.x1 == 1 else many} of {v1} in {t.n1:,} {per}"
         return f"{said} against {t.x0:,} of {v0} in {t.n0:,}"
 
     def _evidence(self, numbers: Mapping[str, float]) -> str:
@@ -276,22 +273,17 @@ def _evidence(log_e: float, top: float, limit: float) -> dict[str, float]:
     return {"log_e": log_e, "max_log_e": top, "log_limit": limit}
 
 
-def amount(log_e: float) -> str:
-    """Return an e-value in digits that a person can read.
+def _coarse(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Round the stable version's counts down to two digits, so that a simulation serves many looks.
 
-    Example:
-        >>> amount(math.log(24.3)), amount(-0.5), amount(99.0)
-        ('24', '0.61', 'over a million')
+    Fewer counts only make the increase that would have been noticed larger; the candidate's do not matter to it.
     """
-    if log_e > math.log(1e6):
-        return "over a million"
-    value = math.exp(log_e)
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+    units = ((c, 10 ** max(0, len(str(c.x0)) - 2)) for c in cells)
+    return tuple(Cell(c.rho, 0, c.x0 // unit * unit) for c, unit in units)
 
 
 @lru_cache(maxsize=512)
 def _noticeable(cells: tuple[Cell, ...], alpha: float) -> float | None:
-    """Simulate once per set of stable counts; the candidate's do not matter here."""
     return stats.noticeable_ratio(cells, alpha=alpha)
 
 

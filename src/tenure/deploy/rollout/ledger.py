@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,16 +11,16 @@ from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.data.state import State
-from tenure.deploy.rollout import advance, evidence, judge, labels, observed, routing, store
+from tenure.deploy.rollout import advance, evidence, observed, routing, starting, store
 from tenure.deploy.rollout import describe as description
-from tenure.deploy.rollout.advance import Move, Progress, Rollout, Verdict
+from tenure.deploy.rollout.advance import Move, Progress, Rollout
 from tenure.deploy.rollout.command import Command, Kind, allowed, commanded, kind_of
+from tenure.deploy.rollout.looks import Looks
 from tenure.deploy.rollout.observed import Observed
-from tenure.deploy.rollout.plan import WRONG, Plan, evidence_key, plan_from_spec, problems
+from tenure.deploy.rollout.plan import Plan, plan_from_spec
 from tenure.deploy.rollout.routing import RolloutRouting
 from tenure.errors import ConflictError, MissingError
 from tenure.scope.project import Case, EndpointSpec
-from tenure.seeds import fresh_u64
 
 SYSTEM = "tenure"
 """Author of moves that no person made."""
@@ -54,8 +54,7 @@ class Rollouts:
         self.state = state
         self.endpoints = endpoints
         self.case = case
-        self._judged: dict[str, tuple[Any, list[Verdict]]] = {}
-        self._labelled: dict[str, tuple[int, ...]] = {}
+        self._looks = Looks()
 
     # ---- commands
 
@@ -85,54 +84,16 @@ class Rollouts:
             ConflictError: one is active, the candidate is in force, or the plan can show nothing.
             MissingError: no such endpoint or version.
         """
+        chosen = plan or plan_from_spec(self._spec(endpoint).rollout, self.case)
         with self.state.begin() as conn:
             store.lock(conn)
-            return self.start_in(
-                conn, endpoint, candidate, by=by, stable=stable, plan=plan, units=units, reason=reason
-            )
-
-    def start_in(
-        self,
-        conn: Connection,
-        endpoint: str,
-        candidate: str,
-        *,
-        by: str,
-        stable: str | None = None,
-        plan: Plan | None = None,
-        units: int | None = None,
-        reason: str = "",
-    ) -> str:
-        """Start a rollout inside a transaction; see `start`."""
-        chosen = plan or plan_from_spec(self._spec(endpoint).rollout, self.case)
-        store.check_version(conn, endpoint, candidate)
-        old = store.stable(conn, endpoint)
-        self._check_start(conn, endpoint, candidate, old=old, named=stable)
-        if wrong := problems(chosen, units=units):
-            raise ConflictError("; ".join(wrong), code="plan_shows_nothing", at="plan")
-        if old is None:
-            chosen = alone(chosen)
-        now_us, number = self.state.now_us(), f"r-{fresh_u64():016x}"
-        rollout = Rollout(
-            id=number,
-            endpoint=endpoint,
-            candidate=candidate,
-            stable=old,
-            plan=chosen,
-            evidence_key=evidence_key(candidate, old, chosen.gates),
-            state="draft",
-            step=0,
-            step_started_us=now_us,
-            salt=f"{fresh_u64():016x}",
-            attempt=store.attempts(conn, candidate, old) + 1,
-            reason="",
-            created_us=now_us,
-            updated_us=now_us,
-            created_by=by,
-        )
-        store.insert(conn, rollout)
-        self._command(conn, rollout, "start", by=by, reason=reason or "started")
-        return number
+            old = store.stable(conn, endpoint)
+            if stable is not None and stable != old:
+                raise ConflictError(f"{stable} is not in force on {endpoint}; {old or 'nobody'} is", at="stable")
+            now_us = self.state.now_us()
+            rollout = starting.draft(conn, endpoint, candidate, plan=chosen, units=units, by=by, now_us=now_us)
+            self._command(conn, rollout, "start", by=by, reason=reason or "started")
+        return rollout.id
 
     def pause(self, number: str, *, by: str, reason: str = "") -> None:
         """Hold the share where it is; a fail still rolls back. Raises ConflictError in another state."""
@@ -230,21 +191,15 @@ class Rollouts:
             evidence.add(conn, rollout, seen)
 
     def count_labels(self, conn: Connection, rollout: Rollout) -> None:
-        """Count wrong decisions anew where labels came, were taken back or matured."""
-        if not any(g.bad == WRONG for g in rollout.plan.gates):
-            return
-        now_us = self.state.now_us()
-        mark = (rollout.step, *labels.signature(conn, rollout, now_us))
-        if self._labelled.get(rollout.id) != mark:
-            evidence.replace(conn, rollout.id, labels.GATES, labels.counted(conn, rollout, now_us))
-            self._labelled[rollout.id] = mark
+        """Count wrong decisions anew where labels came, were taken back or matured; `reconcile` does so too."""
+        self._looks.count_labels(conn, rollout, self.state.now_us())
 
     def reconcile(self, conn: Connection, endpoint: str, now_us: int) -> list[Moved]:
         """Judge the evidence and make at most one move; it is stored with the numbers that caused it."""
         rollout = store.active(conn, endpoint)
         if rollout is None:
             return []
-        verdicts = self._judge(conn, rollout, now_us)
+        verdicts = self._looks.verdicts(conn, rollout, now_us)
         move = advance.advance(rollout, verdicts, self.progress(conn, rollout), now_us)
         return [] if move is None else [self._apply(conn, rollout, move, author=SYSTEM, now_us=now_us)]
 
@@ -253,19 +208,6 @@ class Rollouts:
         return description.progress(conn, rollout)
 
     # ---- parts
-
-    def _judge(self, conn: Connection, rollout: Rollout, now_us: int) -> list[Verdict]:
-        """Return the verdicts; computed and stored only when the evidence changed."""
-        self.count_labels(conn, rollout)
-        key = (rollout.step, evidence.read(conn, rollout.id))
-        known = self._judged.get(rollout.id)
-        if known is not None and known[0] == key:
-            return known[1]
-        old = store.verdicts(conn, rollout.id)
-        verdicts = judge.judge(rollout, key[1], reached(old.values()))
-        store.save_verdicts(conn, rollout, verdicts, old, now_us=now_us)
-        self._judged[rollout.id] = (key, verdicts)
-        return verdicts
 
     def _run(self, number: str, name: Command, *, by: str, reason: str) -> None:
         with self.state.begin() as conn:
@@ -312,8 +254,7 @@ class Rollouts:
             store.set_stable(conn, rollout.endpoint, rollout.candidate)
         if after.state not in advance.ACTIVE:
             conn.execute(sa.delete(t.rollout_units).where(t.rollout_units.c.rollout == rollout.id))
-            self._judged.pop(rollout.id, None)
-            self._labelled.pop(rollout.id, None)
+            self._looks.forget(rollout.id)
         detail = {
             "rollout": rollout.id,
             "candidate": rollout.candidate,
@@ -332,36 +273,7 @@ class Rollouts:
             reason=move.reason,
         )
 
-    def _check_start(
-        self, conn: Connection, endpoint: str, candidate: str, *, old: str | None, named: str | None
-    ) -> None:
-        if (busy := store.active(conn, endpoint)) is not None:
-            raise ConflictError(
-                f"rollout {busy.id} of {endpoint} is {busy.state}; one at a time: end it first", at=endpoint
-            )
-        if named is not None and named != old:
-            raise ConflictError(f"{named} is not in force on {endpoint}; {old or 'nobody'} is", at="stable")
-        if candidate == old:
-            raise ConflictError(f"{candidate} is in force on {endpoint} already", at="candidate")
-
     def _spec(self, endpoint: str) -> EndpointSpec:
         if endpoint not in self.endpoints:
             raise MissingError(f"there is no endpoint {endpoint!r}", at="endpoint")
         return self.endpoints[endpoint]
-
-
-def reached(verdicts: Iterable[Verdict]) -> dict[str, float]:
-    """Return the largest evidence that each gate had at any look: a fail stays one (R6)."""
-    top: dict[str, float] = {}
-    for verdict in verdicts:
-        named = ((verdict.gate, "max_log_e"), (f"shown:{verdict.gate}", "max_shown_log_e"))
-        for name, number in named:
-            if number in verdict.numbers:
-                top[name] = max(top.get(name, 0.0), verdict.numbers[number])
-    return top
-
-
-def alone(plan: Plan) -> Plan:
-    """Return a plan for a first version: no one to compare with, so a shadow step and then everything."""
-    steps = tuple(s for s in plan.steps if s.share is None or s.share == 1.0)
-    return msgspec.structs.replace(plan, steps=steps, gates=())

@@ -113,6 +113,12 @@ def blue_green(
     return Plan(steps=(first, Step(share=1.0)), gates=gates, keep_warm=keep_warm)
 
 
+def alone(plan: Plan) -> Plan:
+    """Return a plan for a first version: there is none to compare with, so a shadow step and then everything."""
+    steps = tuple(s for s in plan.steps if s.share is None or s.share == 1.0)
+    return msgspec.structs.replace(plan, steps=steps, gates=())
+
+
 def evidence_key(candidate: str, stable: str | None, gates: Sequence[GateSpec]) -> str:
     """Return what evidence is bound to: another candidate, stable version or gate starts anew (R5).
 

@@ -1,0 +1,58 @@
+"""Looking at a rollout's evidence: labels are counted and gates judged only when something changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy.engine import Connection
+
+from tenure.deploy.rollout import evidence, judge, labels, store
+from tenure.deploy.rollout.advance import Rollout, Verdict
+from tenure.deploy.rollout.judge import Count
+from tenure.deploy.rollout.plan import WRONG
+
+
+class Looks:
+    """What the last look at each rollout was based on; only saves work, so that a restart loses nothing."""
+
+    def __init__(self) -> None:
+        self._judged: dict[str, tuple[tuple[int, tuple[Count, ...]], list[Verdict]]] = {}
+        self._labelled: dict[str, tuple[int, ...]] = {}
+
+    def count_labels(self, conn: Connection, rollout: Rollout, now_us: int) -> None:
+        """Count wrong decisions anew where labels came, were taken back or matured."""
+        if not any(g.bad == WRONG for g in rollout.plan.gates):
+            return
+        mark = (rollout.step, *labels.signature(conn, rollout, now_us))
+        if self._labelled.get(rollout.id) != mark:
+            evidence.replace(conn, rollout.id, labels.GATES, labels.counted(conn, rollout, now_us))
+            self._labelled[rollout.id] = mark
+
+    def verdicts(self, conn: Connection, rollout: Rollout, now_us: int) -> list[Verdict]:
+        """Return the verdicts of the step at hand; new ones are stored."""
+        self.count_labels(conn, rollout, now_us)
+        key = (rollout.step, evidence.read(conn, rollout.id))
+        known = self._judged.get(rollout.id)
+        if known is not None and known[0] == key:
+            return known[1]
+        old = store.verdicts(conn, rollout.id)
+        found = judge.judge(rollout, key[1], reached(old.values()))
+        store.save_verdicts(conn, rollout, found, old, now_us=now_us)
+        self._judged[rollout.id] = (key, found)
+        return found
+
+    def forget(self, number: str) -> None:
+        """Drop what is remembered of a rollout that ended."""
+        self._judged.pop(number, None)
+        self._labelled.pop(number, None)
+
+
+def reached(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """Return the largest evidence that each gate had at any look: a fail stays one (R6)."""
+    top: dict[str, float] = {}
+    for verdict in verdicts:
+        named = ((verdict.gate, "max_log_e"), (f"shown:{verdict.gate}", "max_shown_log_e"))
+        for name, number in named:
+            if number in verdict.numbers:
+                top[name] = max(top.get(name, 0.0), verdict.numbers[number])
+    return top
