@@ -75,6 +75,7 @@ class Job:
         self._metrics: dict[str, Any] = {}
         self._command: Command | None = None
         self._stopping = False
+        self._ended = False
         self._lock = threading.Lock()
 
     def work(self) -> None:
@@ -229,8 +230,11 @@ class Job:
     # The row
 
     def note(self, line: str) -> None:
-        """Keep a line of output; the row follows about once a second."""
-        self._lines.append(line)
+        """Keep a line of output; the row follows about once a second. What comes after the end is dropped."""
+        with self._lock:
+            if self._ended:
+                return
+            self._lines.append(line)
         if self._progress is not None:
             with contextlib.suppress(OSError):  # a reader of ours that has gone away must not stop the training
                 self._progress(line)
@@ -244,7 +248,7 @@ class Job:
 
     def _change(self, **values: Any) -> None:
         with self._tools.state.begin() as conn:
-            runs.change(conn, self.run, log="\n".join(self._lines), **values)
+            runs.change(conn, self.run, log=self._log_text(), **values)
 
     def _fail(self, reason: str) -> None:
         self.note(f"failed: {reason}")
@@ -252,15 +256,19 @@ class Job:
         self._end("failed")
 
     def _end(self, state: str) -> None:
+        with self._lock:
+            self._ended = True
         tools = self._tools
-        log = "\n".join(self._lines)
+        values = {"state": state, "metrics": self._metrics, "ended_us": tools.state.now_us()}
         with tools.state.begin() as conn:
-            runs.change(
-                conn, self.run, state=state, metrics=self._metrics, log=log, ended_us=tools.state.now_us()
-            )
+            runs.change(conn, self.run, log=self._log_text(), **values)
             tools.state.audit(
                 conn, actor=self._by, action=f"retrain.{state}", subject=self.endpoint, detail={"run": self.run}
             )
+
+    def _log_text(self) -> str:
+        with self._lock:
+            return "\n".join(self._lines)
 
 
 def git_state(root: Path) -> dict[str, Any]:

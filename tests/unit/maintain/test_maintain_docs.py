@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from maintain_world import World
+
 from tenure.maintain.snapshot import Row
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "howto" / "retrain.md").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ import psutil
 import pytest
 from maintain_world import World
 
+from tenure.clock import ManualClock
+from tenure.data.state import State, verify_audit
 from tenure.errors import ConflictError, MissingError
-from tenure.maintain import runs
+from tenure.maintain import command, runs
 from tenure.maintain.claim import Claim
 from tenure.maintain.runs import Run
 from tenure.maintain.snapshot import open_snapshot
@@ -127,6 +130,25 @@ def test_pilot_scores_go_into_the_new_version(world: World) -> None:
     assert world.registry.get(str(run.version)).manifest.pilot_scores == {"defect": [0.5, 1.0]}
 
 
+def test_each_database_keeps_runs_snapshots_and_requests(
+    tmp_path: Path, any_state: State, clock: ManualClock
+) -> None:
+    world = World(tmp_path, any_state, clock)
+    world.first_version()
+    retrainer = world.retrainer(auto_train=True, min_labels=10)
+    with any_state.begin() as conn:
+        retrainer.request(conn, "phones", "alarm 1")
+    world.judged(20)
+    with any_state.read() as conn:
+        cause = retrainer.due(conn, "phones", any_state.now_us())
+    assert cause == "alarm 1"
+    run = retrainer.get(retrainer.run("phones", cause, "tenure"))
+    assert (run.state, run.cause) == ("registered", "alarm 1")
+    with any_state.read() as conn:
+        assert retrainer.due(conn, "phones", any_state.now_us()) is None
+        assert verify_audit(conn) is None
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
@@ -202,6 +224,33 @@ def test_the_last_200_lines_are_kept_and_bad_bytes_do_no_harm(world: World) -> N
     assert len(lines) == 200
     assert "499" in lines
     assert "\ufffd" in run.log
+
+
+def test_a_process_that_escapes_the_group_does_not_hold_the_run_up_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "GRACE_S", 0.2)
+    world.judged(20)
+    run = done(world, "setsid sleep 30 & echo $! > child; exit 7")
+    os.kill(int((world.root / "child").read_text()), signal.SIGKILL)
+    assert "code 7" in str(run.error)
+
+
+def test_a_command_that_ignores_a_polite_end_is_killed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "GRACE_S", 0.2)
+    world.judged(20)
+    run = done(world, "trap '' TERM; echo $$ > child; while true; do sleep 0.05; done", timeout=0.5)
+    assert "was killed" in str(run.error)
+    assert is_gone(int((world.root / "child").read_text()))
+
+
+def test_a_command_that_changes_the_data_set_is_not_compared(world: World) -> None:
+    world.first_version()
+    world.judged(1100)
+    run = done(world, f"{GOOD_METRICS}; {GOOD_FILES}; rm $TENURE_DATASET/index.jsonl", auto_deploy=True)
+    assert run.state == "registered"
+    assert "index.jsonl is not what the manifest says" in run.metrics["verdict"]
+    assert world.deployed == []
 
 
 def test_the_row_follows_the_output_while_the_command_runs(world: World) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from maintain_world import World
 
-from tenure.maintain import runs
+from tenure.maintain import runs, trigger
 from tenure.maintain.retrain import Retrainer
 
 
@@ -65,3 +65,13 @@ def test_a_run_that_goes_is_not_joined_by_another(world: World) -> None:
     with world.state.begin() as conn:
         runs.open_run(conn, "r1", endpoint="phones", cause="asked", now_us=1)
     assert due(world, retrainer) is None
+
+
+def test_counting_new_labels_walks_only_the_new_ones(world: World) -> None:
+    world.judged(5)
+    query = trigger._counting("phones", 3)
+    text = str(query.compile(world.state.engine, compile_kwargs={"literal_binds": True}))
+    with world.state.read() as conn:
+        assert conn.execute(query).scalar() == 2
+        plan = " ".join(row[3] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}"))
+    assert "INDEX ix_review_resolution (resolution>?)" in plan
