@@ -11,6 +11,7 @@ from tenure import system
 from tenure.api import adhoc
 from tenure.api import sample as samples
 from tenure.clock import SystemClock
+from tenure.data.schema import Contract, InputSchema
 from tenure.data.state import State
 from tenure.deploy.rollout.ledger import Rollouts
 from tenure.errors import ConflictError
@@ -130,7 +131,8 @@ def _record(
     system.prepare(folder)
     state = State.open(system.state_url(project), SystemClock())
     try:
-        registry = Registry(state, folder)
+        contract = Contract(InputSchema.of(spec), project.output(endpoint))
+        registry = Registry(state, folder, contracts={endpoint: contract})
         version = registry.register(
             endpoint, stages, spec=spec, output=project.output(endpoint),
             sample=samples.as_sample(spec.input, sample), **options,

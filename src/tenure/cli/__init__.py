@@ -1,6 +1,7 @@
 """The command line."""
 
+from __future__ import annotations
 
-def main() -> None:
-    """Run the `tenure` command."""
-    raise SystemExit("not built yet")
+from tenure.cli.app import main
+
+__all__ = ["main"]

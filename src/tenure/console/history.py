@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from tenure.console.query import many, newest, one
 from tenure.console.route import VIEW, Ask, Route, endpoint_of
 from tenure.console.services import Services
 from tenure.data import tables as t
-from tenure.data.state import verify_audit
+from tenure.data.state import State, verify_audit
 from tenure.errors import CaseError
 
 _ENDPOINT = {"endpoint": "only of this one"}
@@ -44,11 +45,16 @@ def audit(services: Services, ask: Ask) -> dict[str, Any]:
     return {"audit": found, "verified": bool(ask.query.get("verify")), "broken_at": broken}
 
 
-def live_at(services: Services, ask: Ask) -> dict[str, Any]:
+def history(services: Services, ask: Ask) -> dict[str, Any]:
     """Return what was live at a time: the routing table, and the level of each endpoint."""
     at_us = moment(ask.query.get("at", ""), services.state.now_us())
+    return live_at(services.state, list(services.project.endpoints), at_us)
+
+
+def live_at(state: State, endpoints: Sequence[str], at_us: int) -> dict[str, Any]:
+    """Return the routing table and the level of each endpoint that were in force at `at_us`."""
     table, level = t.routing_tables, t.levels
-    with services.state.read() as conn:
+    with state.read() as conn:
         routing = one(
             conn,
             sa.select(table).where(table.c.made_us <= at_us).order_by(table.c.version.desc()).limit(1),
@@ -62,7 +68,7 @@ def live_at(services: Services, ask: Ask) -> dict[str, Any]:
                 .order_by(level.c.id.desc())
                 .limit(1),
             )
-            for name in services.project.endpoints
+            for name in endpoints
         }
     return {"at_us": at_us, "routing": routing, "levels": levels}
 
@@ -115,7 +121,7 @@ ROUTES = (
         "GET",
         "/api/history",
         VIEW,
-        live_at,
+        history,
         "What was live at a time",
         query={"at": "ISO 8601 with zone; default now"},
     ),

@@ -1,0 +1,95 @@
+"""What commands work with: a project and the services over its state database.
+
+Commands write by the services' own short transactions, directly on the state database, whether a server runs or
+not. A running controller sees the change at its next tick, within 0.2 s. So no command needs a token: whoever
+may write the data folder is the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from tenure import system
+from tenure.api import adhoc
+from tenure.api.register import user
+from tenure.clock import SystemClock
+from tenure.data.access import Access
+from tenure.data.schema import Contract, InputSchema
+from tenure.data.state import State
+from tenure.deploy.automation.ledger import Automation
+from tenure.deploy.review.queue import ReviewQueue
+from tenure.deploy.rollout.ledger import Rollouts
+from tenure.errors import CaseError
+from tenure.model.registry import Registry
+from tenure.scope.project import EndpointSpec, Project
+
+
+class Office:
+    """A project's services; each is made when it is first asked for."""
+
+    def __init__(self, project: Project, state: State) -> None:
+        self.project = project
+        self.folder = project.folder()
+        self.state = state
+        self.by = user()
+
+    @cached_property
+    def access(self) -> Access:
+        return Access(self.state)
+
+    @cached_property
+    def registry(self) -> Registry:
+        endpoints = self.project.endpoints.items()
+        contracts = {n: Contract(InputSchema.of(spec), self.project.output(n)) for n, spec in endpoints}
+        return Registry(self.state, self.folder, contracts=contracts)
+
+    @cached_property
+    def rollouts(self) -> Rollouts:
+        return Rollouts(self.state, self.project.endpoints, case=self.project.scope.case)
+
+    @cached_property
+    def automation(self) -> Automation:
+        return Automation(self.state, self.project.endpoints)
+
+    @cached_property
+    def queue(self) -> ReviewQueue:
+        return ReviewQueue(self.state, self.project.endpoints, output=self.project.scope.y)
+
+    def endpoint(self, name: str | None) -> str:
+        """Return the endpoint that a command means.
+
+        Raises:
+            CaseError: there are several and none is named.
+            MissingError: there is no such endpoint.
+        """
+        names = list(self.project.endpoints)
+        if name is None and len(names) == 1:
+            return names[0]
+        if name is None:
+            raise CaseError(f"which endpoint? Say --endpoint with one of: {', '.join(names)}", at="--endpoint")
+        adhoc.endpoint_of(self.project, name)
+        return name
+
+    def spec(self, name: str) -> EndpointSpec:
+        """Return what an endpoint promises."""
+        return adhoc.endpoint_of(self.project, name)
+
+
+@contextmanager
+def office(place: Path | None) -> Iterator[Office]:
+    """Open the project at `place` with its state database.
+
+    Raises:
+        ProjectError: there is none, or it has faults.
+        StoreError: the database cannot be opened.
+    """
+    project = adhoc.find(place)
+    system.prepare(project.folder())
+    state = State.open(system.state_url(project), SystemClock())
+    try:
+        yield Office(project, state)
+    finally:
+        state.close()
