@@ -26,6 +26,7 @@ from tenure.types import Answer
 _log = logging.getLogger("tenure.serving")
 _encode = msgspec.json.Encoder().encode
 _FEEDBACK_BYTES = 64 * 1024
+_LONGEST = 1e9  # seconds or milliseconds that a caller may name
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -204,10 +205,11 @@ def _number(text: str | None, at: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value <= _LONGEST:
         raise CaseError(
-            f"expected a number not below 0, got {text[:40]!r}", code="invalid_number", at=at, status=400
-        )
+            f"expected a number between 0 and {_LONGEST:g}, got {text[:40]!r}",
+            code="invalid_number", at=at, status=400,
+        )  # fmt: skip
     return value
 
 

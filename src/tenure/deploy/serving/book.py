@@ -22,7 +22,8 @@ class Book:
         self._size = size
         self._answers: OrderedDict[Key, tuple[str, Answer, int]] = OrderedDict()
         self._decisions: OrderedDict[Key, Decision] = OrderedDict()
-        self._waiting: dict[Key, list[asyncio.Future[Decision]]] = {}
+        self._waiting: dict[Key, list[asyncio.Future[Decision | None]]] = {}
+        self._open = True
 
     def answered(self, key: Key, endpoint: str, answer: Answer, *, deadline_ns: int) -> None:
         """Remember an answer of this worker."""
@@ -56,12 +57,20 @@ class Book:
                     by, policy = By(int(columns["by"][i])), int(columns["policy"][i])
                     self.decided(key, decision_of(frame.var(i), by=_BY.get(by, "person"), policy=policy))
 
+    def release(self) -> None:
+        """Wait for nothing any more: who waits now gets None, and so does who comes later."""
+        self._open = False
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_result(None)
+
     async def wait(self, key: Key, seconds: float) -> Decision | None:
         """Wait for a decision at most so long."""
         known = self._decisions.get(key)
-        if known is not None or seconds <= 0:
+        if known is not None or seconds <= 0 or not self._open:
             return known
-        future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(future)
         try:
             return await asyncio.wait_for(future, seconds)

@@ -157,6 +157,10 @@ class Slot:
     def pid(self) -> int:
         return self.get("pid")
 
+    def is_alive(self) -> bool:
+        """Say whether its process may still answer and log."""
+        return self.state in ("starting", "ready", "draining")
+
     @property
     def state(self) -> str:
         return STATES[self.get("state")]

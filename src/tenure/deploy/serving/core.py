@@ -97,21 +97,8 @@ class Core:
         key = (self._journal.run, self._journal.next_seq())
         claim = self._claim(ask, key)
         if claim is not None and not claim.mine:
-            return await self._repeat(ask, claim)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._inflight[key] = future
-        try:
-            answer = await self._answer(desk, ask, key, start_ns=start_ns, now_ns=now_ns)
-        except BaseException as error:
-            if ask.key:
-                self._claims.release(ask.endpoint, ask.key)
-            future.set_exception(error if isinstance(error, Exception) else BusyError("interrupted"))
-            future.exception()  # nobody may be waiting for it
-            raise
-        finally:
-            self._inflight.pop(key, None)
-        future.set_result(answer)
-        return await self._held(key, answer, ask.wait_s)
+            return await self._repeat(desk, ask, claim)
+        return await self._first(desk, ask, self._row(desk, ask, key, now_ns=now_ns), start_ns=start_ns)
 
     async def decision(self, token: str, public_id: str, wait_s: float) -> Answer:
         """Return the state of a request, waiting at most so long for its decision."""
@@ -143,10 +130,12 @@ class Core:
         known = self.book.answer(key) or await self._logged(key, public_id)
         if known is None:
             raise MissingError("no such request in the log", code="unknown_id", at="id")
-        encoder = self._journal.plain_encoder(Kind.OUTCOME, known[0])
-        await self._journal.write(
-            encoder, (*key, self._clock.now_ns()), {"kind": kind, "value": value, "source": "client"}
-        )
+        said = {"kind": kind, "value": value, "source": "client"}
+        try:
+            encoder = self._journal.plain_encoder(Kind.OUTCOME, known[0])
+            await self._journal.write(encoder, (*key, self._clock.now_ns()), said)
+        except StoreError as error:
+            raise _full(error) from error
 
     # The worker's clock work
 
@@ -157,6 +146,10 @@ class Core:
         self._slot.set("queued_us", int(self._fleet.queued_us()))
         self.book.take(self._tail.poll())
         self._journal.tick()
+
+    def release_waiting(self) -> None:
+        """Let every held request and long-poll go with the state as it is; the worker is about to end."""
+        self.book.release()
 
     def close(self) -> None:
         for task in self._shadows:
@@ -191,37 +184,68 @@ class Core:
         if ask.key is not None and not 1 <= len(ask.key) <= 255:
             raise CaseError("an Idempotency-Key has 1 to 255 characters", at="Idempotency-Key", status=400)
 
+    # An Idempotency-Key: the first request, its retries, and who answers for the dead
+
     def _claim(self, ask: Ask, key: Key) -> Claim | None:
         if ask.key is None:
             return None
-        return self._claims.claim(ask.endpoint, ask.key, ask.body, run=key[0], seq=key[1])
+        try:
+            return self._claims.claim(ask.endpoint, ask.key, ask.body, run=key[0], seq=key[1])
+        except StoreError as error:
+            raise _full(error) from error
 
-    async def _repeat(self, ask: Ask, claim: Claim) -> Answer:
+    async def _first(self, desk: Desk, ask: Ask, row: Row, *, start_ns: int) -> Answer:
+        """Answer a request that is ours; give its key up again unless an answer is in the log."""
+        key = (self._journal.run, row.seq)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._inflight[key] = future
+        try:
+            answer = await self._answer(desk, ask, row, start_ns=start_ns)
+        except BaseException as error:
+            if ask.key and not (row.logged and row.route != Route.REFUSED):
+                self._claims.release(ask.endpoint, ask.key)
+            future.set_exception(error if isinstance(error, Exception) else BusyError("interrupted"))
+            future.exception()  # nobody may be waiting for it
+            raise
+        finally:
+            self._inflight.pop(key, None)
+        future.set_result(answer)
+        return await self._held(key, answer, ask.wait_s)
+
+    async def _repeat(self, desk: Desk, ask: Ask, claim: Claim) -> Answer:
         """Answer a retry as its first request was answered."""
         key = (claim.run, claim.seq)
         public_id = encode_id(*key, self._secret)
-        for _ in range(20):
+        for attempt in range(20):
             running = self._inflight.get(key)
             if running is not None:
                 return await self._held(key, await asyncio.shield(running), ask.wait_s)
-            if await self._logged(key, public_id) is not None or self.book.answer(key) is not None:
+            gone = not self._is_answering(claim.run)  # asked first: what a dead process wrote is then seen below
+            known = self.book.answer(key) or await self._logged(key, public_id, sealed=gone or attempt == 2)
+            if known is not None:
+                self.book.answered(key, known[0], known[1], deadline_ns=known[2])
                 return await self.decision(ask.token, public_id, ask.wait_s)
-            if claim.run not in {slot.run for slot in self._page.slots()}:
-                return await self._take_over(ask, claim)
+            if gone:
+                return await self._take_over(desk, ask, claim)
             await asyncio.sleep(0.05)
         raise ConflictError(
             "the first request with this key is still being answered; try again", code="in_progress", at=ask.key
         )
 
-    async def _take_over(self, ask: Ask, claim: Claim) -> Answer:
+    def _is_answering(self, run: int) -> bool:
+        """Say whether another process may still log an answer; of our own we know what is in flight."""
+        if run == self._journal.run:
+            return False
+        return any(slot.run == run and slot.is_alive() for slot in self._page.slots())
+
+    async def _take_over(self, desk: Desk, ask: Ask, claim: Claim) -> Answer:
         """Answer for a worker that died between the claim and the log."""
+        start_ns, now_ns = self._clock.monotonic_ns(), self._clock.now_ns()
         key = (self._journal.run, self._journal.next_seq())
         standing = self._claims.take_over(ask.endpoint, ask.key or "", claim, run=key[0], seq=key[1])
         if not standing.mine:
-            raise ConflictError("another retry is being answered; try again", code="in_progress", at=ask.key)
-        start_ns, now_ns = self._clock.monotonic_ns(), self._clock.now_ns()
-        answer = await self._answer(self._desk(ask.endpoint), ask, key, start_ns=start_ns, now_ns=now_ns)
-        return await self._held(key, answer, ask.wait_s)
+            return await self._repeat(desk, ask, standing)
+        return await self._first(desk, ask, self._row(desk, ask, key, now_ns=now_ns), start_ns=start_ns)
 
     async def _held(self, key: Key, answer: Answer, wait_s: float) -> Answer:
         if answer.status == "decided" or wait_s <= 0:
@@ -233,11 +257,11 @@ class Core:
 
     # One answer
 
-    async def _answer(self, desk: Desk, ask: Ask, key: Key, *, start_ns: int, now_ns: int) -> Answer:
+    async def _answer(self, desk: Desk, ask: Ask, row: Row, *, start_ns: int) -> Answer:
         self.live.check()
         route = self.live.endpoint(desk.name)
+        key, now_ns = (self._journal.run, row.seq), row.t_ns
         public_id = encode_id(*key, self._secret)
-        row = self._row(desk, ask, key, now_ns=now_ns)
         try:
             item, row.metrics = await self._decode(desk, ask)
         except CaseError as error:
@@ -329,10 +353,12 @@ class Core:
         row.flags |= Flag.PAYLOAD
 
     async def _write(self, desk: Desk, row: Row, variable: dict[str, Any]) -> None:
-        encoder, values = desk.pack(row)
         try:
+            encoder, values = desk.pack(row)
+            row.logged = True  # from here on it is in the log unless the write fails, even if we are cancelled
             await self._journal.write(encoder, values, variable)
         except StoreError as error:
+            row.logged = False
             if desk.spec.log.on_full == "refuse":
                 raise _full(error) from error
             self._slot.add("unlogged")
@@ -422,11 +448,11 @@ class Core:
         hold_ns = int(desk.spec.serve.on_controller_lost.hold * 1e9)
         return self._clock.now_ns() - self._page.controller_ns <= hold_ns
 
-    async def _logged(self, key: Key, public_id: str) -> tuple[str, Answer, int] | None:
-        """Find a request of another worker, or an old one, in the log."""
+    async def _logged(self, key: Key, public_id: str, *, sealed: bool = True) -> tuple[str, Answer, int] | None:
+        """Find a request of another worker, or an old one, in the log; what is sealed is slower to search."""
 
         def look() -> dict[str, Any] | None:
-            return self._index.find(*key) or self._archive(*key)
+            return self._index.find(*key) or (self._archive(*key) if sealed else None)
 
         row = await asyncio.get_running_loop().run_in_executor(self._looking, look)
         if row is None or row["endpoint"] not in self.desks:

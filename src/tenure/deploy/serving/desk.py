@@ -47,6 +47,7 @@ class Row(msgspec.Struct, kw_only=True):
     stages: tuple[str, ...] = ()
     stage_us: tuple[int, ...] = ()
     metrics: npt.NDArray[np.float32] | None = None
+    logged: bool = False  # not a column: whether the row was handed to the log
 
 
 class Desk:

@@ -6,6 +6,7 @@ a retry finds the logged answer. Only requests that carry an `Idempotency-Key` p
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from tenure.errors import ConflictError
+from tenure.errors import ConflictError, StoreError
 from tenure.seeds import fresh_u64
 
 
@@ -37,19 +38,16 @@ class Claims:
 
         Raises:
             ConflictError: the key was used with another body.
+            StoreError: the claim cannot be written.
         """
         new = Claim(run, seq, hashlib.sha256(body).hexdigest())
         path = self._path(endpoint, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{fresh_u64():016x}"
-        temporary.write_bytes(msgspec.json.encode(new))
         try:
-            os.link(temporary, path)  # fails where a claim stands; never shows half a file
-        except FileExistsError:
-            return self._standing(path, key, new)
-        finally:
-            temporary.unlink()
-        return new
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return new if _link(path, new) else self._standing(path, key, new)
+        except OSError as error:
+            code = "log_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "log_failed"
+            raise StoreError(f"cannot keep the key: {error.strerror}", code=code, at="idempotency") from error
 
     def take_over(self, endpoint: str, key: str, old: Claim, *, run: int, seq: int) -> Claim:
         """Replace the claim of a process that died before it logged; returns the claim that stands then."""
@@ -96,3 +94,16 @@ class Claims:
     def _path(self, endpoint: str, key: str) -> Path:
         name = hashlib.sha256(f"{endpoint}\0{key}".encode()).hexdigest()
         return self._folder / name[:2] / name
+
+
+def _link(path: Path, claim: Claim) -> bool:
+    """Put a whole claim in place unless one stands; nobody ever sees half a file."""
+    temporary = path.parent / f".{fresh_u64():016x}"
+    try:
+        temporary.write_bytes(msgspec.json.encode(claim))
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True

@@ -14,7 +14,6 @@ from tenure.clock import Clock
 from tenure.data.frames import Encoder
 from tenure.data.records import FIXED, Kind, Schema, plain_schema, prediction_schema
 from tenure.data.spool import SchemaStore, SpoolWriter
-from tenure.errors import StoreError
 from tenure.seeds import fresh_u64
 from tenure.settings import Settings
 
@@ -114,10 +113,8 @@ class Journal:
         for encoder, rows in waiting.items():
             try:
                 self._records.append(self._frame(encoder, rows))
-            except StoreError as error:
-                for _, _, future in rows:
-                    if not future.done():
-                        future.set_exception(error)
+            except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
+                _resolve([future for _, _, future in rows], error)
                 continue
             written += [future for _, _, future in rows]
         if self._power and written:

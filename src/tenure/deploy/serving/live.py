@@ -31,6 +31,7 @@ class Live:
         self._fleet = fleet
         self._broken: set[str] = set()
         self._loading: asyncio.Task[None] | None = None
+        self._next: Table | None = None  # read, but its versions are not all loaded yet
         self.table: Table | None = None
 
     def endpoint(self, name: str) -> Endpoint:
@@ -46,6 +47,7 @@ class Live:
         table = self._read(self._page.routing)
         if table is None:
             return
+        self._next = table
         missing = [v for v in _versions(table) if not self._fleet.has(v) and v not in self._broken]
         if not missing:
             self._swap(table)
@@ -53,6 +55,8 @@ class Live:
             self._loading = asyncio.get_running_loop().create_task(self._load(missing))
 
     def _read(self, version: int) -> Table | None:
+        if self._next is not None and self._next.version == version:
+            return self._next
         try:
             return msgspec.json.decode((self._folder / f"{version}.json").read_bytes(), type=Table)
         except (OSError, msgspec.DecodeError):
@@ -70,13 +74,19 @@ class Live:
         finally:
             self._loading = None
         self.check()
+        self._drop_unnamed()
 
     def _swap(self, table: Table) -> None:
-        self.table = table
+        self.table, self._next = table, None
         self._slot.set("routing", table.version)
         if self._slot.state == "starting":
             self._slot.state = "ready"
-        named = set(_versions(table))
+        if self._loading is None:
+            self._drop_unnamed()
+
+    def _drop_unnamed(self) -> None:
+        """Let go of versions that neither the table in force nor the one being loaded names."""
+        named = {v for table in (self.table, self._next) if table is not None for v in _versions(table)}
         self._fleet.keep_only(named)
         self._broken &= named
 

@@ -69,7 +69,12 @@ class Runner:
             return
         items = [work.item for work in batch]
         if self._pool is None:
-            self._finish(batch, now, self.model.run(items))
+            try:
+                results = self.model.run(items)
+            except Exception as error:  # noqa: BLE001  # the queue must live on whatever a model does
+                self._fail(batch, error)
+            else:
+                self._finish(batch, now, results)
             return
         task = asyncio.get_running_loop().run_in_executor(self._pool, self.model.run, items)
         task.add_done_callback(lambda done: self._done(batch, now, done))
@@ -88,14 +93,17 @@ class Runner:
         return batch, now
 
     def _done(self, batch: list[_Work], start_ns: int, done: asyncio.Future[list[Result]]) -> None:
-        error = done.exception()
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is None:
             self._finish(batch, start_ns, done.result())
-            return
+        else:
+            self._fail(batch, error)
+
+    def _fail(self, batch: list[_Work], error: BaseException) -> None:
         for work in batch:
             if not work.future.done():
                 work.future.set_exception(error)
-        self._start()
+        self._next()
 
     def _finish(self, batch: list[_Work], start_ns: int, results: list[Result]) -> None:
         spent = (self._clock.monotonic_ns() - start_ns) / 1000 / len(batch)
@@ -103,7 +111,10 @@ class Runner:
         for work, result in zip(batch, results, strict=True):
             if not work.future.done():
                 work.future.set_result((result, (start_ns - work.came_ns) // 1000))
-        if self._pool is None and self._waiting:
+        self._next()
+
+    def _next(self) -> None:
+        if self._pool is None and self._waiting:  # let the event loop breathe between two inline batches
             asyncio.get_running_loop().call_soon(self._start)
         else:
             self._start()

@@ -25,8 +25,7 @@ from tenure.errors import BusyError, ConflictError
 _log = logging.getLogger("tenure.supervisor")
 _TERM_S = 15.0
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_STABLE_NS = 30_000_000_000
-"""A child that lived so long starts again with the shortest pause."""
+"""Pauses before a child that never came up is tried again; one that had come up starts again at once."""
 
 
 class Role(NamedTuple):
@@ -94,20 +93,13 @@ class Supervisor:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
-        living = [c for c in self._children if c.process is not None and c.process.poll() is None]
-        for child in living:
-            _signal(child, signal.SIGTERM)
-        for child in living:
-            try:
-                assert child.process is not None
-                child.process.wait(timeout=_TERM_S)
-            except subprocess.TimeoutExpired:
-                _log.error("%s did not end within %g s and is killed", child.role.name, _TERM_S)
-                _signal(child, signal.SIGKILL)
-                child.process.wait()
         for child in self._children:
+            child.role.sock.close()  # first, so that a new caller is refused once the workers let go of it too
+        for child in self._children:
+            _signal(child, signal.SIGTERM)
+        for child in self._children:
+            _end(child)
             _close(child)
-            child.role.sock.close()
 
     def _watch(self) -> None:
         while not self._stopping.wait(0.1):
@@ -121,7 +113,7 @@ class Supervisor:
 
     def _bury(self, child: _Child, now: int) -> None:
         code = child.process.returncode if child.process else 0
-        if now - child.started_ns > _STABLE_NS:
+        if self._came_up(child):
             child.failures = 0
         pause = _BACKOFF_S[min(child.failures, len(_BACKOFF_S) - 1)]
         _log.error("%s ended with code %s; it starts again in %g s", child.role.name, code, pause)
@@ -132,6 +124,13 @@ class Supervisor:
         child.process = None
         _close(child)
 
+    def _came_up(self, child: _Child) -> bool:
+        if child.role.worker is None:
+            return self._page.controller_ns > child.started_ns
+        slot = self._page.slot(child.role.worker)
+        mine = child.process is not None and slot.pid == child.process.pid
+        return mine and slot.state in ("ready", "draining", "empty")
+
     def _start(self, child: _Child) -> None:
         read_end, child.pipe = os.pipe()
         fd = child.role.sock.fileno()
@@ -140,7 +139,7 @@ class Supervisor:
             str(read_end),
         ]  # fmt: skip
         child.process = subprocess.Popen(command, pass_fds=(fd, read_end), stdin=subprocess.DEVNULL)
-        child.started_ns = self._clock.monotonic_ns()
+        child.started_ns = self._clock.now_ns()
         os.close(read_end)
 
 
@@ -189,6 +188,17 @@ def _signal(child: _Child, sig: int) -> None:
     if child.process is not None:
         with contextlib.suppress(ProcessLookupError):
             child.process.send_signal(sig)
+
+
+def _end(child: _Child) -> None:
+    if child.process is None:
+        return
+    try:
+        child.process.wait(timeout=_TERM_S)
+    except subprocess.TimeoutExpired:
+        _log.error("%s did not end within %g s and is killed", child.role.name, _TERM_S)
+        _signal(child, signal.SIGKILL)
+        child.process.wait()
 
 
 def _close(child: _Child) -> None:

@@ -21,8 +21,8 @@ from tenure.settings import Settings
 
 _log = logging.getLogger("tenure.serving")
 DRAIN_S = 1.0
-"""How long a stopping worker still answers, telling each client to close: long enough for one more request on
-every busy connection, so that none of them is cut."""
+"""How long a stopping worker still answers on the connections that it has, telling each client to close: long
+enough for one more request on every busy connection, so that none of them is cut."""
 
 
 class QuietServer(uvicorn.Server):
@@ -31,6 +31,15 @@ class QuietServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new connections and wait until those that are open have ended, at most so long."""
+        for listener in getattr(self, "servers", ()):
+            listener.close()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self.server_state.connections and loop.time() < end:  # noqa: ASYNC110  # nobody tells when one ends
+            await asyncio.sleep(0.01)
 
 
 def config(app: Any, **options: Any) -> uvicorn.Config:
@@ -58,7 +67,8 @@ async def serve(
     stopping = loop.create_task(stop.wait())
     await asyncio.wait({stopping, serving, polling}, return_when=asyncio.FIRST_COMPLETED)
     slot.state = "draining"
-    await asyncio.sleep(DRAIN_S)
+    core.release_waiting()
+    await server.drain(DRAIN_S)
     server.should_exit = True
     await serving
     polling.cancel()
