@@ -1,8 +1,9 @@
 """The incumbent against the new version on the frozen test of a snapshot: paired, one look, in words.
 
 Only fair cases count: drawn without regard to a score and judged blind. What people see at `partial` is what the
-incumbent was unsure of, and what they judge with its answer before them leans its way; both would favour it.
-The right side of a case is its label; boxes are not compared.
+incumbent was unsure of, where it errs more than elsewhere, so that even a worse challenger would pass; and what
+people judge with its answer before them leans its way.
+An answer is right when its value is the label; boxes are not compared.
 """
 
 from __future__ import annotations

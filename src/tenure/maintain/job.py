@@ -218,8 +218,11 @@ class Job:
         return compare.compare(snapshot, registry.get(version), incumbent, attempt=attempt)
 
     def _deploy(self, found: compare.Comparison, version: str) -> None:
-        if not found.passed or self._tools.deploy is None:
+        if not found.passed:
             self.note("no rollout was started: only a version that is shown not to be worse is")
+            return
+        if self._tools.deploy is None:
+            self.note("no rollout was started: this process cannot; start one by hand")
             return
         try:
             self._tools.deploy(self.endpoint, version, f"retraining run {self.run} passed")
