@@ -108,6 +108,7 @@ class Controller:
             self._wake.wait(self._settings.tick_s)
             self._wake.clear()
         self._spool.close()
+        self._retrainer.close()
         chores.join(timeout=10)
 
     def wake(self) -> None:
