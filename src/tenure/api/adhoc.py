@@ -44,9 +44,9 @@ def find(place: Place = None, *, data: str | Path = DATA) -> Project:
     path = Path(place)
     if path.is_dir() and (path / YAML).is_file():
         path = path / YAML
-    if path.is_dir() or path.name == FILE:
-        return read(path if path.is_dir() else path.parent)
-    return system.resolved(load_project(path))
+    if path.name == FILE:
+        return read(path.parent)
+    return system.resolved(load_project(path)) if path.suffix in (".yaml", ".yml") else read(path)
 
 
 def exists(data: Path) -> bool:

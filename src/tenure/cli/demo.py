@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 @group.command("inspection", context_settings=_AS_GIVEN, add_help_option=False)
 def inspection(context: typer.Context) -> None:
-    """A defect model earns its place beside human inspectors; `tenure demo inspection --help` lists options.
+    """Play how a defect model earns its place beside inspectors; its own --help lists the options.
 
     Example: `tenure demo inspection --once`
     """

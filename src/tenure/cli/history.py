@@ -47,12 +47,12 @@ def history(
     for name, route in found["routing"]["body"]["endpoints"].items():
         level = found["levels"].get(name)
         word = level["to_level"] if level else route["policy"]["level"]
-        candidate = (
-            f", candidate {route['candidate']} at {show.percent(route['share'])}"
-            if route.get("candidate")
-            else ""
-        )
-        print(f"  {name}: {route.get('stable') or 'no version'}{candidate}, level {word}")
+        print(f"  {name}: {route.get('stable') or 'no version'}{_candidate(route)}, level {word}")
+
+
+def _candidate(route: dict[str, Any]) -> str:
+    name = route.get("candidate")
+    return f", candidate {name} at {show.percent(route['share'])}" if name else ""
 
 
 @audit.command("list")

@@ -95,10 +95,9 @@ def _move(project: Any, endpoint: str | None, to: Word | None, *, step: int) -> 
         old = desk.automation.level(name)
         wanted = old + step if to is None else Level.of(to.value)
         if not Level.HUMAN_ONLY <= wanted <= Level.FULL or (wanted - old) * step <= 0:
-            word = to.value if to else ("above" if step > 0 else "below")
-            raise ConflictError(
-                f"{name} is at {old.word}; {word} is not {'up' if step > 0 else 'down'} from there"
-            )
+            way, word = ("up", "above") if step > 0 else ("down", "below")
+            there = f"{to.value} is not {way} from there" if to else f"there is nothing {word}"
+            raise ConflictError(f"{name} is at {old.word}; {there}")
         verdict = desk.automation.request(name, Level(wanted), desk.by, True)
     print(f"{name}: {old.word} -> {Level(wanted).word}: {verdict.reason}")
 

@@ -1,4 +1,4 @@
-"""Find the code that `tenure register` is asked to register: by `module:Name`, by file, or by the project file."""
+"""Find what `tenure register` is to register: by `module:Name`, by file, or by the project file."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def roll_back(desk: Office, endpoint: str, reason: str) -> list[str]:
     age_ns = desk.state.clock.now_ns() - page.controller_ns
     if page.controller_ns and age_ns < ALIVE_NS:
         raise ConflictError(
-            f"the controller is alive (seen {age_ns / 1e9:.1f} s ago); `tenure rollback` without --offline does it"
+            f"the controller is alive (seen {age_ns / 1e9:.1f} s ago): leave out --offline, and it does it"
         )
     why, done = reason or f"rolled back offline by {desk.by}", []
     active = desk.rollouts.active(None, endpoint)

@@ -13,7 +13,7 @@ ProjectOption = Annotated[
         "--project",
         "-p",
         envvar="TENURE_PROJECT",
-        help="Project file, or data folder of a project without one. Default: tenure.yaml here, else tenure-data.",
+        help="Project file, or data folder without one. Default: tenure.yaml here, else tenure-data.",
         show_default=False,
     ),
 ]

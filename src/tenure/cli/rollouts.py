@@ -194,9 +194,8 @@ def _list(found: list[dict[str, Any]], *, json: bool) -> None:
 def _print(found: dict[str, Any]) -> None:
     print(f"{found['id']}: {found['candidate']} against {found['stable'] or 'people'}: {found['state']}")
     for step in found["ladder"]:
-        what = (
-            f"shadow {show.percent(step['shadow'])}" if step["shadow"] else f"share {show.percent(step['share'])}"
-        )
+        kind = "shadow" if step["shadow"] else "share"
+        what = f"{kind} {show.percent(step[kind])}"
         print(f"  {step['step'] + 1}. {what:<14} {step['state']:<6} {step['requests']} requests")
         for sentence in step["sentences"]:
             print(f"       {sentence}")

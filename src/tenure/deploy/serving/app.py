@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tenure.clock import Clock
-from tenure.deploy.serving import exposition
+from tenure.deploy.serving import exposition, openapi
 from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.core import Ask, Core
 from tenure.errors import BusyError, CaseError, TenureError
@@ -53,6 +53,7 @@ def data_app(core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> Star
             Route("/health/live", doors.alive, methods=["GET"]),
             Route("/health/ready", doors.ready, methods=["GET"]),
             Route("/metrics", doors.metrics, methods=["GET"]),
+            Route("/openapi.json", doors.openapi, methods=["GET"]),
         ],
         exception_handlers={HTTPException: _on_http_error},  # type: ignore[dict-item]
     )
@@ -111,7 +112,7 @@ class _Doors:
         )
         self._slot.observe((self._clock.monotonic_ns() - start_ns) // 1000)
         self._slot.add("auto" if answer.status == "decided" else "pending")
-        return _answer(answer)
+        return _answer(answer, request.scope.get("root_path", ""))
 
     async def decision(self, request: Request) -> Response:
         wait = _number(request.query_params.get("wait"), "wait")
@@ -148,6 +149,9 @@ class _Doors:
         return Response(
             exposition.render(self._page, now_ns=self._clock.now_ns()), media_type=exposition.MEDIA_TYPE
         )
+
+    async def openapi(self, request: Request) -> Response:
+        return Response(openapi.document(), media_type="application/json")
 
 
 async def _content(request: Request, limit: int) -> tuple[bytes, str]:
@@ -213,11 +217,11 @@ def _number(text: str | None, at: str) -> float:
     return value
 
 
-def _answer(answer: Answer) -> Response:
+def _answer(answer: Answer, mounted_at: str) -> Response:
     if answer.status == "decided":
         return _json(answer)
     response = _json(answer, 202)
-    response.headers["location"] = f"/v1/decisions/{answer.id}"
+    response.headers["location"] = f"{mounted_at}/v1/decisions/{answer.id}"
     return response
 
 
