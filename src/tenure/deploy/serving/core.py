@@ -23,7 +23,7 @@ from tenure.deploy.decide import Draws, Ruling, decide, draws, level_in_force
 from tenure.deploy.router import Assignment, Endpoint, assign
 from tenure.deploy.serving.book import Book, Key, boxes_of, decision_of
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.desk import Desk, Row, said
+from tenure.deploy.serving.desk import Desk, Row, as_logged, said, shown
 from tenure.deploy.serving.idempotency import Claim, Claims
 from tenure.deploy.serving.journal import Journal
 from tenure.deploy.serving.live import Live
@@ -311,7 +311,11 @@ class Core:
             return
         runner = self._fleet.runner(chosen.version)
         result, row.queue_us = await runner.run(item, deadline_ns=deadline_ns)
-        row.prediction, row.stages, row.stage_us = result.prediction, runner.model.names, result.stage_us
+        row.prediction, row.stages, row.stage_us = (
+            as_logged(result.prediction),
+            runner.model.names,
+            result.stage_us,
+        )
         row.status = Status.OK
         if isinstance(result.prediction, Failed):
             row.status = Status.EXPIRED if result.prediction.reason == "expired" else Status.FAILED
@@ -373,7 +377,9 @@ class Core:
         await self._write(desk, row, variable)
 
     def _reply(self, desk: Desk, row: Row, ruling: Ruling, public_id: str) -> Answer:
-        prediction = row.prediction if isinstance(row.prediction, Prediction) else None
+        prediction = None
+        if isinstance(row.prediction, Prediction):
+            prediction = msgspec.structs.replace(row.prediction, confidence=shown(row.prediction.confidence))
         if ruling.route == Route.AUTO and prediction is not None:
             decision = Decision(
                 value=prediction.value, by="model", version=row.version, confidence=prediction.confidence,
@@ -381,11 +387,11 @@ class Core:
             )  # fmt: skip
             return Answer(id=public_id, status="decided", decision=decision, prediction=prediction)
         # What the reviewer must not see is not told to the client either: it may stand beside the reviewer.
-        shown = None if ruling.blind else prediction
+        visible = None if ruling.blind else prediction
         return Answer(
             id=public_id,
             status="pending",
-            prediction=shown,
+            prediction=visible,
             deadline=_iso(row.deadline_ns) if row.deadline_ns else None,
             degraded=bool(row.flags & Flag.DEGRADED),
         )
@@ -483,12 +489,12 @@ def answer_of(row: dict[str, Any], public_id: str) -> Answer:
     if row["route"] == "refused":
         code, _, reason = str(row.get("reason") or "").partition(": ")
         raise CaseError(reason or "the request was refused", code=code or "refused", at=row.get("at"))
-    regions = boxes_of(row.get("regions"))
+    regions, confidence = boxes_of(row.get("regions")), shown(row["confidence"])
     prediction = None
     if row["status"] == "ok":
-        prediction = Prediction(row["value"], row["confidence"], row.get("probabilities"), regions)
+        prediction = Prediction(row["value"], confidence, row.get("probabilities"), regions)
     if row["route"] == "auto":
-        decision = Decision(row["value"], "model", row["version"], row["confidence"], regions, row["policy"])
+        decision = Decision(row["value"], "model", row["version"], confidence, regions, row["policy"])
         return Answer(id=public_id, status="decided", decision=decision, prediction=prediction)
     deadline = row.get("deadline_ns")
     return Answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from tenure.types import Failed, Level, Prediction, Route
 
 NO_VERSION = 65_535
 _NAN = math.nan
+_FLOAT32 = struct.Struct("<f")
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -129,6 +131,22 @@ def said(prediction: Prediction | Failed | None) -> dict[str, Any]:
         "regions": [msgspec.to_builtins(box) for box in prediction.regions] or None,
         "probabilities": prediction.probabilities,
     }
+
+
+def as_logged(prediction: Prediction | Failed) -> Prediction | Failed:
+    """Return the answer with its confidence as the log holds it (float32).
+
+    What is decided on is then exactly what certificates later see, and a retry answered from the log agrees.
+    """
+    if isinstance(prediction, Failed) or prediction.confidence is None:
+        return prediction
+    (confidence,) = _FLOAT32.unpack(_FLOAT32.pack(prediction.confidence))
+    return msgspec.structs.replace(prediction, confidence=confidence)
+
+
+def shown(confidence: float | None) -> float | None:
+    """Return a logged confidence as clients read it: the seven digits that a float32 holds."""
+    return None if confidence is None else float(f"{confidence:.7g}")
 
 
 def is_empty(prediction: Prediction) -> bool:
