@@ -64,8 +64,9 @@ def console(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Console]
         yield console
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
+    """A browser; ended with its file, because Playwright's event loop would forbid others in this process."""
     if shutil.which(CHROMIUM) is None:
         pytest.skip(f"there is no {CHROMIUM}; install the package chromium")
     from playwright.sync_api import sync_playwright
