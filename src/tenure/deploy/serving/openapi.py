@@ -61,7 +61,7 @@ CALLS: tuple[Call, ...] = (
             200: "decided",
             202: "a person is to decide; Location is where the decision will be",
             404: "there is no such endpoint",
-            409: "the first request with this Idempotency-Key is still being answered",
+            409: "the first request with this Idempotency-Key is still being answered, or had another body",
             413: "the body is too large",
             415: "the endpoint takes another kind of input",
             422: "the input cannot be read or breaks the endpoint's schema",
