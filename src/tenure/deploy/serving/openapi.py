@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
-from tenure import __version__
 from tenure.types import Answer
 
 Schema = dict[str, Any]
@@ -121,7 +121,7 @@ def document() -> bytes:
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
-            "info": {"title": "tenure data plane", "version": __version__},
+            "info": {"title": "tenure data plane", "version": version("tenure")},
             "paths": paths,
             "components": {
                 "schemas": {**schemas, "Error": ERROR, "Feedback": FEEDBACK},
