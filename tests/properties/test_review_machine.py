@@ -31,6 +31,8 @@ pytestmark = pytest.mark.timeout(400)  # a pass takes seconds; shrinking a failu
 _CLOCK = ManualClock()
 _FOLDER = tempfile.TemporaryDirectory()
 _STATE = State.open(Path(_FOLDER.name) / "state.db", _CLOCK)
+with _STATE.begin() as _conn:  # a fixed salt: the same steps draw the same second readers
+    _conn.execute(t.meta.insert().values(key="review.salt", value="fixed"))
 
 READERS = st.sampled_from(["ann", "bob", "cat", "dan"])
 VALUES = st.sampled_from(["good", "defect"])
@@ -118,7 +120,9 @@ class ReviewMachine(RuleBasedStateMachine):
             assert self._decision(lease.item) == before
         else:
             assert not receipt.late or self._decision(lease.item) == before
-            self._cannot_judge_again(reader, lease)
+            stands = {j["id"] for j in self._standing()[lease.item]}
+            if receipt.judgement in stands:  # a retry may tell of one that was taken back since
+                self._cannot_judge_again(reader, lease)
 
     @rule(reader=READERS, value=VALUES, pause=st.sampled_from([0.0, 0.0, 4.9, 6.0]))
     def read(self, reader: str, value: str, pause: float) -> None:

@@ -44,7 +44,6 @@ _TIDY_NS = 60_000_000_000
 _SAMPLE_NS = 1_000_000_000
 _GRACE_US = 300_000
 _POLL_BYTES = 8 << 20
-_ORPHANS_US = 10_000_000
 
 _BY = {"person": By.PERSON, "fallback": By.FALLBACK}
 
@@ -81,7 +80,6 @@ class Controller:
         self._sampled_ns = 0
         self._retrain_later: tuple[str, str] | None = None
         self._deciding = Lock()
-        self._written: set[str] = set()
         self._wake = Event()
         self._stop = Event()
 
@@ -193,22 +191,16 @@ class Controller:
     def _deliver(self, conn: Connection, now_us: int) -> None:
         """Write people's decisions to the log; the workers read them there."""
         due = self._queue.undelivered(conn, now_us)
-        for decision in due:
+        fallen = self._queue.fallen_back(conn, now_us)
+        for decision in due + self._orphans(fallen):
             self._spool.append(self._decision_frame(decision))
-        if due:
-            self._queue.mark_logged(conn, [decision.id for decision in due])
-        self._bury(conn, now_us)
+        self._queue.mark_logged(conn, [decision.id for decision in due + fallen])
 
-    def _bury(self, conn: Connection, now_us: int) -> None:
-        """Write the fallback's decisions of workers that died before the deadline; a living one did it itself."""
+    def _orphans(self, fallen: Sequence[DueDecision]) -> list[DueDecision]:
+        """Return the fallback's decisions whose worker died before the deadline; a living one wrote its own."""
         alive = {slot.run for slot in self._page.slots() if slot.state in ("ready", "draining")}
-        for due in self._queue.fallen_back(conn, since_us=now_us - _ORPHANS_US):
-            key = decode_id(due.id, self._secret)
-            if due.id not in self._written and key is not None and key[0] not in alive:
-                self._spool.append(self._decision_frame(due))
-            self._written.add(due.id)
-        if len(self._written) > 100_000:
-            self._written.clear()
+        runs = {due.id: decode_id(due.id, self._secret) for due in fallen}
+        return [due for due in fallen if (key := runs[due.id]) is not None and key[0] not in alive]
 
     def _decision_frame(self, due: DueDecision) -> bytes:
         encoder = self._encoders.get(due.endpoint)

@@ -246,7 +246,7 @@ def test_a_judgement_near_the_deadline_is_training_only(any_state: State, clock:
     clock.advance(0.25)
     with any_state.begin() as conn:
         assert q.expire(conn, any_state.now_us()) == 1
-    assert [(d["by"], d["value"], d["logged"]) for d in decisions(any_state)] == [("fallback", '"defect"', 1)]
+    assert [(d["by"], d["value"], d["logged"]) for d in decisions(any_state)] == [("fallback", '"defect"', 0)]
     assert [x.truth for x in q.resolved(0)] == ["good"]
 
 
@@ -285,8 +285,24 @@ def test_a_decision_that_a_dead_controller_left_too_late_becomes_the_fallback(
     with any_state.begin() as conn:
         assert q.undelivered(conn, any_state.now_us()) == []
     (made,) = decisions(any_state)
-    assert (made["by"], made["value"], made["reader"], made["logged"]) == ("fallback", '"defect"', "", 1)
+    assert (made["by"], made["value"], made["reader"], made["logged"]) == ("fallback", '"defect"', "", 0)
     assert q.resolved(0)[0].truth == "good"
+
+
+def test_a_fallback_is_looked_after_once_when_it_is_known_who_lived(any_state: State, clock: ManualClock) -> None:
+    q = queue(any_state)
+    put(any_state, q, item("a", any_state, pending=True, deadline_us=any_state.now_us() + 10_000_000))
+    clock.advance(11)
+    with any_state.begin() as conn:
+        q.expire(conn, any_state.now_us())
+        assert q.undelivered(conn, any_state.now_us()) == []
+        assert q.fallen_back(conn, any_state.now_us()) == []
+    clock.advance(3600)  # nobody is forgotten, however long the controller was away
+    with any_state.begin() as conn:
+        (due,) = q.fallen_back(conn, any_state.now_us())
+        assert (due.id, due.by, due.value) == ("a", "fallback", "defect")
+        q.mark_logged(conn, [due.id])
+        assert q.fallen_back(conn, any_state.now_us()) == []
 
 
 def test_undo_supersedes_and_gives_the_item_back(any_state: State, clock: ManualClock) -> None:

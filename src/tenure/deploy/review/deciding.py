@@ -17,6 +17,9 @@ from tenure.scope.project import EndpointSpec
 EMIT_US = 50_000
 """A decision this close to the deadline is not written any more: a worker may have fallen back already."""
 
+FALLEN_US = 2_000_000
+"""So long after a deadline the control page says which workers lived through it."""
+
 _D = t.decisions.c
 
 
@@ -28,7 +31,8 @@ def undelivered(
     A row that is found too late (the controller was dead) is not returned: the worker's fallback is the decision
     then, and the row says so.
     """
-    query = sa.select(t.decisions).where(_D.logged == 0).order_by(_D.at_us, _D.id).limit(limit)
+    mine = (_D.logged == 0, _D.by == "person")
+    query = sa.select(t.decisions).where(*mine).order_by(_D.at_us, _D.id).limit(limit)
     due = []
     for row in conn.execute(query.with_for_update()).mappings().all():
         if row["deadline_us"] and now_us > row["deadline_us"] - EMIT_US:
@@ -38,9 +42,10 @@ def undelivered(
     return due
 
 
-def fallen_back(conn: Connection, *, since_us: int) -> list[DueDecision]:
-    """Return the fallback's decisions since then, oldest first."""
-    query = sa.select(t.decisions).where(_D.by == "fallback", _D.at_us >= since_us).order_by(_D.at_us, _D.id)
+def fallen_back(conn: Connection, *, now_us: int, limit: int = 1000) -> list[DueDecision]:
+    """Return the fallback's decisions not looked after yet, once it is known who lived, oldest first."""
+    due = (_D.logged == 0, _D.by == "fallback", _D.at_us <= now_us - FALLEN_US)
+    query = sa.select(t.decisions).where(*due).order_by(_D.at_us, _D.id).limit(limit)
     return [_due(row) for row in conn.execute(query).mappings()]
 
 
@@ -52,12 +57,12 @@ def mark_logged(conn: Connection, ids: Sequence[str]) -> None:
 
 def fall_back(conn: Connection, row: RowMapping, spec: EndpointSpec | None, *, now_us: int) -> None:
     """Turn an undelivered decision into what the worker has decided at the deadline."""
-    values = {"value": fallback_value(spec), "regions": "[]", "by": "fallback", "reader": "", "logged": 1}
+    values = {"value": fallback_value(spec), "regions": "[]", "by": "fallback", "reader": "", "logged": 0}
     conn.execute(t.decisions.update().where(_D.id == row["id"]).values(**values, at_us=row["deadline_us"]))
 
 
 def record_fallback(conn: Connection, row: RowMapping, spec: EndpointSpec | None) -> None:
-    """Store that the fallback decided a request whose deadline passed; the worker has logged it."""
+    """Store that the fallback decided a request whose deadline passed; a worker that lived has logged it."""
     if spec is None or spec.serve.on_timeout is None:
         return
     decision = {
@@ -70,7 +75,7 @@ def record_fallback(conn: Connection, row: RowMapping, spec: EndpointSpec | None
         "policy": row["policy"],
         "at_us": row["deadline_us"],
         "deadline_us": row["deadline_us"],
-        "logged": 1,
+        "logged": 0,
     }
     store.insert_missing(conn, t.decisions, [decision])
 

@@ -131,9 +131,9 @@ class ReviewQueue:
         """Note, in the transaction that stores the log's position, that these decisions are written."""
         deciding.mark_logged(conn, ids)
 
-    def fallen_back(self, conn: Connection, *, since_us: int) -> list[DueDecision]:
-        """Return the decisions that the fallback made since then; the worker that asked has logged its own."""
-        return deciding.fallen_back(conn, since_us=since_us)
+    def fallen_back(self, conn: Connection, now_us: int) -> list[DueDecision]:
+        """Return the fallback's decisions to look after now; a worker that lived has logged its own."""
+        return deciding.fallen_back(conn, now_us=now_us)
 
     # Commands of people
 

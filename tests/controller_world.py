@@ -1,0 +1,282 @@
+"""A whole project on a manual clock, without HTTP: real controller and services, and a worker that a test drives.
+
+The worker routes, decides and logs with the same functions and the same journal as `serving.core`; only the model
+and the photos are made up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from tenure import system
+from tenure.clock import ManualClock
+from tenure.console.services import Services
+from tenure.controller.loop import Controller
+from tenure.data import tables as t
+from tenure.data.keeper import Keeper
+from tenure.data.records import By, Flag, Kind, Status, decode_id, encode_id
+from tenure.data.state import State
+from tenure.deploy.decide import decide, draws, level_in_force
+from tenure.deploy.review.items import Submission
+from tenure.deploy.router import Assignment, Table, assign
+from tenure.deploy.serving.control_page import ControlPage
+from tenure.deploy.serving.core import shadow_versions
+from tenure.deploy.serving.desk import Desk, Row, said
+from tenure.deploy.serving.journal import Journal
+from tenure.scope.project import EndpointSpec, Output, Project, Scope, Server
+from tenure.seeds import hash64
+from tenure.settings import Settings
+from tenure.types import Failed, Level, Prediction, Route
+
+Model = Callable[["Case"], Prediction | Failed]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One photo: what is true of it, how hard it is (uniform in [0, 1)), and how bright."""
+
+    truth: str
+    hardness: float = 0.5
+    light: float = 1.0
+    unit: str | None = None
+
+
+class Worker:
+    """One worker process's part, called by hand."""
+
+    def __init__(self, world: World, index: int = 0) -> None:
+        self._world, self._clock = world, world.clock
+        self.journal = Journal(world.folder, f"worker-{index}", settings=Settings(), clock=world.clock)
+        self.desks = {
+            name: Desk(name, spec, world.project.output(name), self.journal)
+            for name, spec in world.project.endpoints.items()
+        }
+        self.slot = world.page.slot(index)
+        self.slot.begin(run=self.journal.run, pid=os.getpid())
+        self.slot.state = "ready"
+        self.table: Table | None = None
+
+    def send(self, cases: Sequence[Case], endpoint: str = "phones") -> list[str]:
+        """Answer and log some requests in one frame; returns their ids."""
+        return asyncio.run(self._send(self.desks[endpoint], cases))
+
+    def refuse(self, endpoint: str = "phones") -> str:
+        """Log a request that could not be used."""
+        desk, seq = self.desks[endpoint], self.journal.next_seq()
+        row = Row(seq=seq, t_ns=self._clock.now_ns(), route=Route.REFUSED, status=Status.REFUSED)
+        asyncio.run(self._log(*desk.pack(row), desk.variable(row, item=None, reason="x: y", unit=None)))
+        return self._id(seq)
+
+    def feedback(self, id_: str, value: Any, *, kind: str = "truth", endpoint: str = "phones") -> None:
+        """Log what became of a request."""
+        key = decode_id(id_, self._world.secret)
+        assert key is not None
+        encoder = self.journal.plain_encoder(Kind.OUTCOME, endpoint)
+        asyncio.run(self._log(encoder, (*key, self._clock.now_ns()), {"kind": kind, "value": value}))
+
+    def die(self) -> None:
+        """End as by SIGKILL: the segment is unlocked, the slot says so."""
+        self.journal.close()
+        self.slot.state = "dead"
+
+    async def _send(self, desk: Desk, cases: Sequence[Case]) -> list[str]:
+        self._follow()
+        made = [self._answer(desk, case) for case in cases]
+        await asyncio.gather(*[future for _, future, _ in made])
+        await asyncio.gather(*[self._shadow(desk, row, case, v) for row, _, (case, vs) in made for v in vs])
+        return [self._id(row.seq) for row, _, _ in made]
+
+    def _answer(self, desk: Desk, case: Case) -> tuple[Row, asyncio.Future[None], tuple[Case, list[str]]]:
+        assert self.table is not None
+        route, now_ns, seq = self.table.endpoints[desk.name], self._clock.now_ns(), self.journal.next_seq()
+        request, fallback = self._id(seq), desk.spec.serve.on_timeout
+        level = level_in_force(route.policy, now_ns=now_ns, watched=True)
+        chosen = assign(route, request=request, unit=case.unit, now_ns=now_ns)
+        drawn = draws(route.policy, request)
+        row = Row(
+            seq=seq, t_ns=now_ns, latency_us=2000, level=level, policy=route.policy.id,
+            deadline_ns=0 if fallback is None else now_ns + int(fallback.after * 1e9),
+            routing=self.table.version, audit_prob=route.policy.audit,
+            metrics=self._world.metrics(desk, case), unit=hash64("test", case.unit) if case.unit else 0,
+        )  # fmt: skip
+        if level >= Level.ASSIST and chosen.version is not None:
+            self._predict(row, chosen, case)
+        ruling = decide(row.prediction, version=row.version, level=level, policy=route.policy, drawn=drawn)
+        row.route, row.by = ruling.route, By.MODEL if ruling.route == Route.AUTO else By.NOBODY
+        if ruling.route == Route.AUTO:
+            row.deadline_ns = 0
+        bits = {Flag.AUDITED: ruling.audited, Flag.BLIND: ruling.blind, Flag.LOTTERY: drawn.audited}
+        row.flags = sum(int(flag) for flag, on in bits.items() if on) | desk.flags(row.prediction, row.latency_us)
+        variable = desk.variable(row, item=None, reason=ruling.reason, unit=case.unit)
+        encoder, values = desk.pack(row)
+        future = self.journal.write(encoder, values, variable)
+        return row, future, (case, shadow_versions(route, level, row.version, request=request))
+
+    def _predict(self, row: Row, chosen: Assignment, case: Case) -> None:
+        assert chosen.version is not None
+        row.version, row.role, row.share = chosen.version, int(chosen.role == "candidate"), chosen.share
+        row.prediction = self._world.models[chosen.version](case)
+        row.stages, row.stage_us = ("model",), (900,)
+        row.status = Status.FAILED if isinstance(row.prediction, Failed) else Status.OK
+
+    async def _shadow(self, desk: Desk, row: Row, case: Case, version: str) -> None:
+        answer = self._world.models[version](case)
+        assert isinstance(answer, Prediction)
+        encoder, number = desk.shadow_encoder(version)
+        confidence = np.nan if answer.confidence is None else answer.confidence
+        key = (self.journal.run, row.seq, self._clock.now_ns())
+        values = (*key, number, int(Status.OK), 900, confidence, np.nan, len(answer.regions))
+        await self.journal.write(encoder, values, said(answer))
+
+    async def _log(self, encoder: Any, values: tuple[Any, ...], variable: Mapping[str, Any]) -> None:
+        await self.journal.write(encoder, values, variable)
+
+    def _follow(self) -> None:
+        version = self._world.page.routing
+        if self.table is None or self.table.version != version:
+            body = (self._world.folder / "routing" / f"{version}.json").read_bytes()
+            self.table = msgspec.json.decode(body, type=Table)
+            self.slot.set("routing", version)
+
+    def _id(self, seq: int) -> str:
+        return encode_id(self.journal.run, seq, self._world.secret)
+
+
+@dataclass
+class World:
+    """One project with its data folder, control page, controller, services and workers."""
+
+    project: Project
+    clock: ManualClock
+    models: dict[str, Model] = field(default_factory=dict)
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        self.project = system.resolved(self.project)
+        self.folder = self.project.folder()
+        system.prepare(self.folder)
+        self.secret = system.secret(self.folder)
+        self.page = ControlPage.create(self.folder / "control.page", workers=4)
+        self.rng = np.random.default_rng(self.seed)
+        self.controller: Controller
+        self.services: Services
+        self.restart()
+        self.truths: dict[str, str] = {}
+        self._keys = 0
+
+    def restart(self) -> None:
+        """Start a controller, as after the death of the last one."""
+        self.controller, self.services = system.control(
+            self.project, self.folder, clock=self.clock, settings=Settings()
+        )
+
+    @property
+    def state(self) -> State:
+        return self.services.state
+
+    def register(self, version: str, model: Model, endpoint: str = "phones") -> None:
+        """Make a version known; what a bundle holds matters to workers only."""
+        self.models[version] = model
+        row = {
+            "id": version, "endpoint": endpoint, "name": version.partition("@")[0], "sha": version,
+            "manifest": "{}", "provenance": "{}", "state": "registered", "created_us": self.state.now_us(),
+            "created_by": "test",
+        }  # fmt: skip
+        with self.state.begin() as conn:
+            conn.execute(t.versions.insert().values(**row))
+
+    def put_in_force(self, version: str, endpoint: str = "phones") -> None:
+        with self.state.begin() as conn:
+            self.services.rollouts.set_stable(conn, endpoint, version, "test")
+
+    def metrics(self, desk: Desk, case: Case) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Return input metrics of a made-up photo: in the dark all light is less."""
+        base = {"brightness": (120.0, 10.0), "contrast": (40.0, 4.0), "sharpness": (180.0, 30.0)}
+        rng = self.rng
+        found = [case.light * rng.normal(*base[m]) if m in base else 320.0 for m in desk.metrics]
+        return np.array(found, dtype=np.float32)
+
+    def tick(self, seconds: float = 0.0) -> None:
+        """Let time pass, then let the controller tick once."""
+        self.clock.advance(seconds)
+        self.controller.tick()
+
+    def judge(self, readers: Sequence[str] = ("ann", "bob"), *, n: int = 200, endpoint: str | None = None) -> int:
+        """Let each reader judge what is in the queue by the truth; returns how many judgements were made."""
+        made = 0
+        for reader in readers:
+            leases = self.services.queue.lease(reader, n=n, endpoint=endpoint)
+            entries = [
+                Submission(
+                    item=one.item, reader=reader, token=one.token, value=self.truths[one.item],
+                    key=f"{reader}-{one.token}", seconds=1.0,
+                )
+                for one in leases
+            ]  # fmt: skip
+            made += len(self.services.queue.submit_many(entries)) if entries else 0
+        return made
+
+    def cases(self, n: int, *, light: float = 1.0) -> list[Case]:
+        """Return photos of which a third are defective."""
+        bad = self.rng.uniform(size=n) < 1 / 3
+        hard = self.rng.uniform(size=n)
+        return [Case("defect" if b else "good", float(h), light) for b, h in zip(bad, hard, strict=True)]
+
+    def serve(self, worker: Worker, cases: Sequence[Case], endpoint: str = "phones") -> list[str]:
+        """Send photos and remember what is true of them."""
+        ids = worker.send(cases, endpoint)
+        self.truths |= {id_: case.truth for id_, case in zip(ids, cases, strict=True)}
+        return ids
+
+    def rows(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
+        """Return the rows of a table of the control state, in the order of its key."""
+        query = sa.select(table).where(*where).order_by(*table.primary_key)
+        with self.state.read() as conn:
+            return [dict(row) for row in conn.execute(query).mappings()]
+
+    def decisions(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield (request, by, value) of every decision frame that the controller wrote."""
+        reader = Keeper(self.folder, self.clock)
+        for read in reader.poll(1 << 30):
+            if read.frame.kind == Kind.DECISION:
+                c = read.frame.columns()
+                for i in range(read.frame.rows):
+                    id_ = encode_id(int(c["run"][i]), int(c["seq"][i]), self.secret)
+                    yield id_, By(int(c["by"][i])).name.lower(), read.frame.var(i).get("value")
+        reader.close()
+
+
+def other(label: str) -> str:
+    return "defect" if label == "good" else "good"
+
+
+def model(*, wrong_above: float = 1.1, unsure_above: float = 0.7) -> Model:
+    """Return a model that is unsure of hard photos and wrong about the hardest."""
+
+    def predict(case: Case) -> Prediction:
+        value = other(case.truth) if case.hardness > wrong_above else case.truth
+        confidence = 0.99 - 0.4 * case.hardness if case.hardness < unsure_above else 0.6 - 0.1 * case.hardness
+        return Prediction(value, confidence)
+
+    return predict
+
+
+def project(folder: Path, *specs: EndpointSpec, **more: Any) -> Project:
+    """Return a project of one endpoint `phones` (and `tablets` when there are two)."""
+    names = ("phones", "tablets")
+    return Project(
+        project="screens",
+        root=str(folder),
+        scope=Scope(y=Output(labels=("good", "defect"))),
+        endpoints=dict(zip(names, specs, strict=False)),
+        server=Server(port=0, console_port=0, **more),
+    )
