@@ -26,6 +26,9 @@ DEFECTIVE = 1 / 3
 
 Floats = npt.NDArray[np.float32]
 
+_STRIPS = [slice(top, top + 40) for top in range(0, HEIGHT, 40)]
+"""A photo is painted in strips: small arrays use memory again, large ones are asked of the system each time."""
+
 
 class Photo(msgspec.Struct, frozen=True):
     """One JPEG and the truth about it; `light` is relative to the normal lamp."""
@@ -62,12 +65,14 @@ def series(seed: int, count: int, *, start: int = 0, light: float = 1.0) -> Iter
 
 def expose(scene: Floats, rng: np.random.Generator, *, light: float) -> npt.NDArray[np.uint8]:
     """Return what the camera's sensor makes of a scene: the light falls, the noise falls by its root only."""
-    lit = scene * np.float32(light)
     grain = _grain()
     top, left = (int(rng.integers(0, n)) for n in (grain.shape[0] - HEIGHT, grain.shape[1] - WIDTH))
-    noise = grain[top : top + HEIGHT, left : left + WIDTH] * np.sqrt(1.0 + 0.04 * np.maximum(lit, 0.0))
-    seen: npt.NDArray[np.uint8] = np.clip(lit + noise + 0.5, 0, 255).astype(np.uint8)
-    return seen
+    pixels = np.empty((HEIGHT, WIDTH), np.uint8)
+    for rows in _STRIPS:
+        lit = scene[rows] * light
+        noise = grain[top + rows.start : top + rows.stop, left : left + WIDTH]
+        pixels[rows] = np.clip(lit + noise * np.sqrt(1.0 + 0.04 * np.maximum(lit, 0.0)) + 0.5, 0, 255)
+    return pixels
 
 
 def encode(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -77,20 +82,46 @@ def encode(pixels: npt.NDArray[np.uint8]) -> bytes:
     return out.getvalue()
 
 
+class Band(msgspec.Struct, frozen=True):
+    """The reflection of a window: a slanted band of light with one soft and one softer edge."""
+
+    slant: float
+    place: float
+    width: float
+    near: float
+    far: float
+    grey: float
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Band:
+        low = (0.3, -120, 18, 4, 8, 8)
+        high = (0.9, 120, 60, 10, 24, 24)
+        return cls(*(float(v) for v in rng.uniform(low, high)))
+
+    def light(self, x: Floats, y: Floats) -> Floats:
+        across = (self.slant * x + y - self.place) / math.hypot(self.slant, 1)
+        light: Floats = self.grey * np.clip(across / self.near, 0, 1)
+        light *= np.clip((self.width - across) / self.far, 0, 1)
+        return light
+
+
 class Phone(msgspec.Struct, frozen=True):
-    """Where a phone lies and how it looks; lengths in pixels, greys in 0 to 255."""
+    """Where a phone lies and how it looks; lengths in pixels, greys in 0 to 255, angles in radians."""
 
     centre: tuple[float, float]  # x, y
     half: tuple[float, float]  # half of width and height
-    angle: float  # radians
+    angle: float
     body: float
     screen: float
     bench: float
-    lamp: float  # direction of the light, radians
+    lamp: float  # direction of the light
+    slopes: tuple[float, float, float, float]  # greys per pixel: bench across and along, glass across and along
+    smear: tuple[float, float, float]  # x, y, grey
+    bands: tuple[Band, ...]
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Phone:
-        a, b, c, d, e, f, g, h = rng.uniform(-1, 1, 8)
+        a, b, c, d, e, f, g, h, *rest = (float(v) for v in rng.uniform(-1, 1, 15))
         return cls(
             centre=(WIDTH / 2 + 4 * a, HEIGHT / 2 + 5 * b),
             half=(74 + 1.5 * c, 141 + 2 * c),
@@ -99,37 +130,44 @@ class Phone(msgspec.Struct, frozen=True):
             screen=116 + 12 * f,
             bench=150 + 8 * g,
             lamp=-2.3 + 0.4 * h,
+            slopes=(0.06 * rest[0], 0.06 * rest[1], 0.08 * rest[2], 0.06 * rest[3]),
+            smear=(50 * rest[4], 100 * rest[5], 6 * rest[6]),
+            bands=tuple(Band.random(rng) for _ in range(int(rng.integers(1, 3)))),
         )
 
     def draw(self, rng: np.random.Generator) -> Floats:
         """Return the scene, (HEIGHT, WIDTH) greys before the light and the camera."""
-        x, y = self._axes()
-        edge = rounded(x, y, self.half, radius=22.0)
-        glass = edge + 8  # moving a rounded rectangle's rim inwards is adding to the distance
-        scene = self._bench(x, y, edge, rng)
-        _blend(scene, self._body(x, y, edge), cover(edge))
-        _blend(scene, self._screen(x, y, rng), cover(glass))
-        scene -= 28 * np.exp(-((glass / 1.3) ** 2))  # the gap around the glass
-        self._camera(scene[:60], x[:60], y[:60] + (self.half[1] - 19))
+        scene = np.empty((HEIGHT, WIDTH), np.float32)
+        xx, yy = _grid()
+        for rows in _STRIPS:
+            scene[rows] = self._strip(*self._axes(xx[rows], yy[rows]))
+        for _ in range(int(rng.integers(0, 7))):
+            _speck(scene, rng)
         return scene
 
-    def _axes(self) -> tuple[Floats, Floats]:
+    def _axes(self, xx: Floats, yy: Floats) -> tuple[Floats, Floats]:
         """Return pixel coordinates in the phone's own axes, from its centre."""
-        xx, yy = _grid()
-        x, y = xx - np.float32(self.centre[0]), yy - np.float32(self.centre[1])
+        x, y = xx - self.centre[0], yy - self.centre[1]
         c, s = math.cos(self.angle), math.sin(self.angle)
         return c * x + s * y, c * y - s * x
 
-    def _bench(self, x: Floats, y: Floats, edge: Floats, rng: np.random.Generator) -> Floats:
-        along, across = (float(s) for s in rng.uniform(-0.06, 0.06, 2))
-        scene = self.bench + across * x + along * y
-        shadow = np.maximum(edge[:-5, :-4], 0) / 6
-        scene[5:, 4:] -= 55 * np.exp(-(shadow * shadow))
+    def _strip(self, x: Floats, y: Floats) -> Floats:
+        edge = rounded(x, y, self.half, radius=22.0)
+        glass = edge + 8  # moving a rounded rectangle's rim inwards is adding to the distance
+        scene = self._bench(x, y)
+        _blend(scene, self._body(x, y, edge), cover(edge))
+        _blend(scene, self._glass(x, y), cover(glass))
+        scene -= 28 * np.exp(-((glass / 1.3) ** 2))  # the gap around the glass
+        if y[0, 0] < -self.half[1] + 40:
+            self._camera(scene, x, y + (self.half[1] - 19))
         return scene
 
-    def _camera(self, top: Floats, x: Floats, y: Floats) -> None:
-        _blend(top, 26.0, cover(rounded(x, y, (15.0, 4.0), radius=4.0)))
-        _blend(top, 70.0, cover(rounded(x - 9, y, (1.8, 1.8), radius=1.8)))
+    def _bench(self, x: Floats, y: Floats) -> Floats:
+        """Paint the bench with the phone's shadow on it."""
+        scene: Floats = self.bench + self.slopes[0] * x + self.slopes[1] * y
+        shadow = np.maximum(rounded(x - 4, y - 5, self.half, radius=22.0), 0) / 6
+        scene -= 55 * np.exp(-(shadow * shadow))
+        return scene
 
     def _body(self, x: Floats, y: Floats, edge: Floats) -> Floats:
         """Paint the frame: its bevel is bright towards the lamp and dark away from it."""
@@ -138,16 +176,18 @@ class Phone(msgspec.Struct, frozen=True):
         frame: Floats = self.body + bevel * (22 + 26 * towards)
         return frame
 
-    def _screen(self, x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
-        """Paint the glass: a soft gradient, one or two reflections of windows, dust and a smear."""
-        glass = self.screen + rng.uniform(-0.06, 0.06) * y + rng.uniform(-0.08, 0.08) * x
-        for _ in range(int(rng.integers(1, 3))):
-            glass += _reflection(x, y, rng)
-        u, v = (x - rng.uniform(-50, 50)) / 30, (y - rng.uniform(-100, 100)) / 22
-        glass += rng.uniform(-6, 6) * np.exp(-(u * u + v * v))
-        for _ in range(int(rng.integers(0, 7))):
-            _speck(glass, rng)
+    def _glass(self, x: Floats, y: Floats) -> Floats:
+        """Paint the glass: a soft gradient, reflections of windows and a smear."""
+        glass: Floats = self.screen + self.slopes[2] * x + self.slopes[3] * y
+        for band in self.bands:
+            glass += band.light(x, y)
+        u, v = (x - self.smear[0]) / 30, (y - self.smear[1]) / 22
+        glass += self.smear[2] * np.exp(-(u * u + v * v))
         return glass
+
+    def _camera(self, scene: Floats, x: Floats, y: Floats) -> None:
+        _blend(scene, 26.0, cover(rounded(x, y, (15.0, 4.0), radius=4.0)))
+        _blend(scene, 70.0, cover(rounded(x - 9, y, (1.8, 1.8), radius=1.8)))
 
 
 def rounded(x: Floats, y: Floats, half: tuple[float, float], *, radius: float) -> Floats:
@@ -170,20 +210,10 @@ def _blend(scene: Floats, paint: Floats | float, share: Floats) -> None:
     scene += share * (paint - scene)
 
 
-def _reflection(x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
-    """Paint a slanted band of light with one soft and one softer edge."""
-    slant, place = rng.uniform(0.3, 0.9), rng.uniform(-120, 120)
-    across = (slant * x + y - place) / math.hypot(slant, 1)
-    width, near, far = rng.uniform(18, 60), rng.uniform(4, 10), rng.uniform(8, 24)
-    band = np.clip(across / near, 0, 1) * np.clip((width - across) / far, 0, 1)
-    light: Floats = rng.uniform(8, 24) * band
-    return light
-
-
-def _speck(glass: Floats, rng: np.random.Generator) -> None:
+def _speck(scene: Floats, rng: np.random.Generator) -> None:
     """Add a grain of dust: small, round, faint; no defect."""
     x, y = int(rng.integers(30, WIDTH - 30)), int(rng.integers(30, HEIGHT - 30))
-    glass[y : y + 2, x : x + 2] += np.float32(rng.uniform(6, 18))
+    scene[y : y + 2, x : x + 2] += np.float32(rng.uniform(6, 18))
 
 
 @lru_cache(maxsize=1)

@@ -33,6 +33,9 @@ HELD_OUT = 0.3
 GOOD_PATCHES, ALL_GOOD = 40, 40_000
 """Patches without a defect from each photo, half at random, half where there is much to see; and from all."""
 
+HARD_PATCHES = 10
+"""Patches from each good photo that the first rounds took for a defect, or nearly."""
+
 NEAR_PATCHES = 12
 """Patches with a defect that are drawn from each photo, at most."""
 
@@ -143,6 +146,8 @@ def _fit(photos: Sequence[Photo], seed: int) -> bytes:
         warm_start=True,
     )
     _learn(net, good, np.concatenate(hits), rounds=4)
+    hard = [_mistaken(net, photo) for photo in photos if photo.label == "good"]
+    good = np.concatenate([good, *hard])
     _learn(net, good, np.concatenate([_clearest(net, h) for h in hits]), rounds=12)
     return _export(net)
 
@@ -164,6 +169,13 @@ def _clearest(net: Any, hits: Floats) -> Floats:
     keep = max(2, len(hits) // 4)
     clear: Floats = hits[(chance > 0.5) | (np.argsort(np.argsort(-chance)) < keep)]
     return clear[:NEAR_PATCHES]
+
+
+def _mistaken(net: Any, photo: Photo) -> Floats:
+    """Return the patches of a good photo that look most like a defect after the first rounds."""
+    flat = detector.patches(read_image(photo.data).grey()).reshape(-1, PATCH * PATCH)
+    worst: Floats = flat[np.argsort(-net.predict_proba(flat)[:, 1])[:HARD_PATCHES]]
+    return worst
 
 
 def _patches(photo: Photo, rng: np.random.Generator, *, good: int) -> tuple[Floats, Floats]:
