@@ -63,9 +63,11 @@ def ask(
     optional = {"Authorization": token and f"Bearer {token}", "Tenure-Unit": unit, "Idempotency-Key": key}
     headers |= {name: value for name, value in optional.items() if value}
     path = f"/v1/{quote(endpoint, safe='')}/predict" + (f"?wait={wait:g}" if wait else "")
-    return msgspec.json.decode(
-        _call(url, "POST", path, body=body, headers=headers, timeout=timeout + wait), type=Answer
-    )
+    data = _call(url, "POST", path, body=body, headers=headers, timeout=timeout + wait)
+    try:
+        return msgspec.json.decode(data, type=Answer)
+    except msgspec.DecodeError as error:
+        raise _foreign(data) from error
 
 
 def encode(case: Case) -> tuple[bytes, str]:
@@ -134,8 +136,7 @@ def _error(status: int, data: bytes, retry_after: str | None) -> TenureError:
         said = json.loads(data)
         message, code, at = str(said["error"]), said.get("code"), said.get("at")
     except (ValueError, TypeError, KeyError, AttributeError):
-        text = data[:200].decode(errors="replace")
-        return StoreError(f"the server answered {status}, not in tenure's words: {text}", code="foreign_answer")
+        return _foreign(data)
     if status in (401, 403):
         return AccessError(message, code=code, at=at, status=status)
     if status == 404:
@@ -148,3 +149,8 @@ def _error(status: int, data: bytes, retry_after: str | None) -> TenureError:
     if status < 500:
         return CaseError(message, code=code, at=at, status=status)
     return TenureError(message, code=code, at=at)
+
+
+def _foreign(data: bytes) -> StoreError:
+    text = data[:200].decode(errors="replace")
+    return StoreError(f"the answer is not in tenure's words: {text}", code="foreign_answer")

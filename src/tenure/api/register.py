@@ -50,8 +50,8 @@ def register(
         sample: an input as a client sends it: a path, a text, bytes or a record. It is answered now, and again
             wherever the version is loaded. Several records (a list) tell more about the fields.
         files: folder or file of weights, handed to the stages' `load`.
-        labels: what the answers may say. Without a project file and without this they are those of the sample's
-            probabilities, else any text.
+        labels: what the answers may say. Needed without a project file, unless the answers are numbers or carry
+            probabilities, whose names the labels then are.
         regions: whether answers about images may carry boxes.
         input: image, audio, text or record, where the sample does not show it.
         name: of the version; by default that of the last stage.

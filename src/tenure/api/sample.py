@@ -115,15 +115,14 @@ def endpoint(
 
 
 def _terms(found: Prediction) -> Output:
-    """Return the terms of an answer; one answer does not show all labels, which is said."""
+    """Return the terms of an answer; raises ModelError where one answer does not show all labels."""
     if isinstance(found.value, int | float) and not isinstance(found.value, bool):
         return Output(kind="number")
     if found.probabilities:
         return Output(labels=tuple(found.probabilities))
-    _log.warning(
-        "labels: one answer (%r) does not show them all, so any text is accepted; say labels=[…]", found.value
+    raise ModelError(
+        f"one answer ({found.value!r}) does not show what else may be answered; say labels=[…]", at="labels"
     )
-    return Output()
 
 
 def _answer(stages: author.Stages, ready: Sample, spec: EndpointSpec, files: str | Path | None) -> Prediction:
