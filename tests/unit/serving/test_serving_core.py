@@ -433,13 +433,13 @@ def test_an_expired_request_goes_to_people_without_a_model_run(tmp_path: Path) -
     world.at(Level.FULL)
 
     async def work(core: Core) -> Answer:
-        take = core._admit
+        take = core._shed
 
         def slow(*args: Any) -> None:
             take(*args)
             world.clock.advance(1)  # type: ignore[attr-defined]
 
-        core._admit = slow  # type: ignore[method-assign]
+        core._shed = slow  # type: ignore[method-assign]
         return await core.predict(ask(deadline_s=0.5))
 
     assert run(world, work).status == "pending"

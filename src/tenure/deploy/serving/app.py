@@ -18,7 +18,7 @@ from starlette.routing import Route
 from tenure.clock import Clock
 from tenure.deploy.serving import exposition, openapi
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.core import Ask, Core
+from tenure.deploy.serving.core import Ask, Core, too_large
 from tenure.errors import BusyError, CaseError, TenureError
 from tenure.seeds import fresh_u64
 from tenure.types import Answer
@@ -96,20 +96,7 @@ class _Doors:
         endpoint = request.path_params["endpoint"]
         desk = self._core.desks.get(endpoint)
         limit = desk.spec.serve.max_body if desk else _FEEDBACK_BYTES
-        body, media_type = await _content(request, limit)
-        headers = request.headers
-        answer = await self._core.predict(
-            Ask(
-                endpoint=endpoint,
-                body=body,
-                media_type=media_type,
-                token=_token(request),
-                unit=headers.get("tenure-unit") or None,
-                key=headers.get("idempotency-key"),
-                deadline_s=_number(headers.get("tenure-deadline-ms"), "Tenure-Deadline-Ms") / 1000.0,
-                wait_s=_number(request.query_params.get("wait"), "wait"),
-            )
-        )
+        answer = await self._core.predict(await _ask(request, endpoint, limit))
         self._slot.observe((self._clock.monotonic_ns() - start_ns) // 1000)
         self._slot.add("auto" if answer.status == "decided" else "pending")
         return _answer(answer, request.scope.get("root_path", ""))
@@ -154,6 +141,22 @@ class _Doors:
         return Response(openapi.document(), media_type="application/json")
 
 
+async def _ask(request: Request, endpoint: str, limit: int) -> Ask:
+    """Return the request; what is wrong with it goes along, so that the core logs the refusal."""
+    headers, token = request.headers, _token(request)
+    unit, key = headers.get("tenure-unit") or None, headers.get("idempotency-key")
+    try:
+        body, media_type = await _content(request, limit)
+        deadline_s = _number(headers.get("tenure-deadline-ms"), "Tenure-Deadline-Ms") / 1000.0
+        wait_s = _number(request.query_params.get("wait"), "wait")
+    except CaseError as error:
+        return Ask(endpoint=endpoint, body=b"", media_type="", token=token, unit=unit, key=key, fault=error)
+    return Ask(
+        endpoint=endpoint, body=body, media_type=media_type, token=token, unit=unit, key=key,
+        deadline_s=deadline_s, wait_s=wait_s,
+    )  # fmt: skip
+
+
 async def _content(request: Request, limit: int) -> tuple[bytes, str]:
     """Return the input's bytes and media type: the body itself, or the `file` part of a form."""
     media_type = request.headers.get("content-type", "")
@@ -183,18 +186,14 @@ async def _content(request: Request, limit: int) -> tuple[bytes, str]:
 async def _read(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     parts, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         parts.append(chunk)
     return b"".join(parts)
-
-
-def _too_large(limit: int) -> CaseError:
-    return CaseError(f"the body is larger than {limit} bytes", code="too_large", at="body", status=413)
 
 
 def _token(request: Request) -> str:

@@ -39,7 +39,7 @@ MAX_WAIT_S = 60.0
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One predict request, as a door hands it over."""
+    """One predict request, as a door hands it over; `fault` is what the door found wrong with it."""
 
     endpoint: str
     body: bytes
@@ -49,6 +49,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     deadline_s: float = 0.0
     wait_s: float = 0.0
+    fault: CaseError | None = None
 
 
 class Core:
@@ -93,8 +94,12 @@ class Core:
         start_ns, now_ns = self._clock.monotonic_ns(), self._clock.now_ns()
         self._may(ask.token)
         desk = self._desk(ask.endpoint)
-        self._admit(desk, ask)
+        self._shed(desk)
         key = (self._journal.run, self._journal.next_seq())
+        fault = ask.fault or _fault(desk, ask)
+        if fault is not None:
+            await self._refuse(desk, ask, self._row(desk, ask, key, now_ns=now_ns), fault, start_ns)
+            raise fault
         claim = self._claim(ask, key)
         if claim is not None and not claim.mine:
             return await self._repeat(desk, ask, claim)
@@ -171,18 +176,11 @@ class Core:
                 f"no endpoint {endpoint!r}; there is: {known}", code="unknown_endpoint", at=endpoint
             ) from None
 
-    def _admit(self, desk: Desk, ask: Ask) -> None:
-        limit = desk.spec.serve.max_body
-        if len(ask.body) > limit:
-            raise CaseError(
-                f"the body has {len(ask.body)} bytes; the endpoint takes {limit}",
-                code="too_large", at="body", status=413,
-            )  # fmt: skip
+    def _shed(self, desk: Desk) -> None:
+        """Refuse work that would wait too long: at once and unlogged, so that refusing stays cheap."""
         queued_s = self._fleet.queued_us() / 1e6
         if queued_s > desk.spec.serve.max_queue:
             raise BusyError(f"{queued_s:.1f} s of work wait already", retry_after=queued_s)
-        if ask.key is not None and not 1 <= len(ask.key) <= 255:
-            raise CaseError("an Idempotency-Key has 1 to 255 characters", at="Idempotency-Key", status=400)
 
     # An Idempotency-Key: the first request, its retries, and who answers for the dead
 
@@ -537,6 +535,20 @@ def _shadow_values(
         confidence = np.nan if prediction.confidence is None else prediction.confidence
         regions = len(prediction.regions)
     return (*key, now_ns, version, int(status), latency_us, confidence, number, regions)
+
+
+def _fault(desk: Desk, ask: Ask) -> CaseError | None:
+    """Return what is wrong with a request before its body is looked at."""
+    if len(ask.body) > desk.spec.serve.max_body:
+        return too_large(desk.spec.serve.max_body)
+    if ask.key is not None and not 1 <= len(ask.key) <= 255:
+        return CaseError("an Idempotency-Key has 1 to 255 characters", at="Idempotency-Key", status=400)
+    return None
+
+
+def too_large(limit: int) -> CaseError:
+    """Return the refusal of a body beyond the limit."""
+    return CaseError(f"the body is larger than {limit} bytes", code="too_large", at="body", status=413)
 
 
 def _deadline(start_ns: int, seconds: float) -> int:
