@@ -23,20 +23,21 @@ class Archive:
         self._state = state
         self._keeper = keeper
         self._committed: dict[str, int] = {}
+        self._sealed: list[LogFile] = []
 
     def recover(self) -> None:
         """Start where the last committed transaction ended; find sealed files that it did not note."""
+        self.rewind()
         with self._state.read() as conn:
-            query = sa.select(t.positions.c.segment, t.positions.c.offset).where(
-                t.positions.c.consumer == CONSUMER
-            )
-            self._committed = {row.segment: row.offset for row in conn.execute(query)}
             known = set(conn.execute(sa.select(t.log_files.c.path)).scalars())
-        self._keeper.restore(self._committed)
         self._note(self._keeper.unlisted(known))
 
     def rewind(self) -> None:
-        """Read again what a failed transaction had taken."""
+        """Read again what a failed transaction had taken; the database says whether its commit failed, too."""
+        p = t.positions.c
+        with self._state.read() as conn:
+            query = sa.select(p.segment, p.offset).where(p.consumer == CONSUMER)
+            self._committed = {row.segment: row.offset for row in conn.execute(query)}
         self._keeper.restore(self._committed)
 
     def store(self, conn: Connection) -> Mapping[str, int]:
@@ -60,7 +61,9 @@ class Archive:
     def seal(self) -> int:
         """Seal finished segments that were dealt with; returns how many files were made."""
         files = self._keeper.seal_due(self._committed)
-        self._note(files)
+        self._sealed += files  # kept until they are noted
+        self._note(self._sealed)
+        self._sealed = []
         return len(files)
 
     def tidy(self, *, retention_s: float, quota_bytes: int, protected: Collection[tuple[int, int]]) -> None:

@@ -6,7 +6,8 @@ One tick is one transaction: what the frames caused, what was decided on it, and
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -80,6 +81,8 @@ class Controller:
         self._sampled_ns = 0
         self._retrain_later: tuple[str, str] | None = None
         self._deciding = Lock()
+        self._in_doubt = False
+        self._lost_place = False
         self._wake = Event()
         self._stop = Event()
 
@@ -102,7 +105,6 @@ class Controller:
                 self._slowly()
             except Exception:  # noqa: BLE001  # the control plane must outlive any single fault
                 _log.exception("a tick of the controller failed; it is done again")
-                self._recover()
             self._wake.wait(self._settings.tick_s)
             self._wake.clear()
         self._spool.close()
@@ -116,12 +118,11 @@ class Controller:
     def react(self) -> None:
         """Publish what a command changed at once, in the caller's thread: a roll-back waits for no tick."""
         try:
-            with self._deciding, self._state.begin() as conn:
+            with self._change() as conn:
                 self._reconcile(conn, self._state.now_us())
-            self.publisher.show()
+            self._show()
         except Exception:  # noqa: BLE001  # the command is committed; the next tick publishes it
             _log.exception("cannot publish at once; the next tick does")
-            self.publisher.reload()
         self.wake()
 
     def stop(self) -> None:
@@ -131,17 +132,22 @@ class Controller:
     # One tick
 
     def tick(self) -> None:
-        """Read, reconcile, decide, publish."""
+        """Read, reconcile, decide, publish; after a tick that raised, the next one does its work too."""
         now_us = self._state.now_us()
+        if self._lost_place:
+            self.archive.rewind()
+        self._lost_place = True
         frames = [read.frame for read in self.keeper.poll(_POLL_BYTES)]
         behind = sum(frame.end - frame.offset for frame in frames) > _POLL_BYTES // 2
         for fault in self.keeper.take_faults():
             _log.error("bad bytes in the log were put aside: %s", fault)
-        with self._deciding, self._state.begin() as conn:
+        with self._change() as conn:
             self._intake.take(conn, frames)
             self._sample(conn)
             self._queue.expire(conn, now_us)
-            if not behind:  # a pane may only be closed when all its rows were read
+            if behind:  # a pane may only be closed when all its rows were read
+                self._monitor.flush(conn)
+            else:
                 self._monitor.reconcile(conn, now_us - _GRACE_US)
             for sentence in self._actions.perform(conn, now_us):
                 _log.warning("%s", sentence)
@@ -149,9 +155,30 @@ class Controller:
             self._deliver(conn, now_us)
             positions = self.archive.store(conn)
         self.archive.committed(positions)
-        self.publisher.show()
+        self._lost_place = False
+        self._show()
         self._page.controller_ns = self._clock.now_ns()
         self._spool.tick()
+
+    @contextmanager
+    def _change(self) -> Iterator[Connection]:
+        """Open the one transaction that may decide; what a failed one left in memory is read anew."""
+        with self._deciding:
+            if self._in_doubt:
+                self.publisher.reload()
+                self._rollouts.forget()
+                self._monitor.forget()
+                self._in_doubt = False
+            try:
+                with self._state.begin() as conn:
+                    yield conn
+            except BaseException:
+                self._in_doubt = True
+                raise
+
+    def _show(self) -> None:
+        with self._deciding:  # never a table whose transaction is still open
+            self.publisher.show()
 
     def _reconcile(self, conn: Connection, now_us: int) -> None:
         """Let rollouts and levels move, then put the routing that follows from them."""
@@ -267,13 +294,6 @@ class Controller:
         """Payloads of open items outlive any quota: a person has still to see them."""
         ids = self._queue.open_ids()
         return {key for key in (decode_id(item, self._secret) for item in ids) if key is not None}
-
-    def _recover(self) -> None:
-        try:
-            self.archive.rewind()
-            self.publisher.reload()
-        except Exception:  # noqa: BLE001  # the database may be away; the next tick tries again
-            _log.exception("cannot go back to the committed state yet")
 
 
 def _live(stable: str | None, candidate: str | None, shadows: Sequence[str]) -> tuple[str, ...]:

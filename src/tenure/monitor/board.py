@@ -123,6 +123,10 @@ class Monitor:
             panes.add(conn, endpoint, cells, edges)
         self._counted, self._stable = {}, {}
 
+    def forget(self) -> None:
+        """Drop what a transaction that was rolled back left in memory; the closed panes are judged again."""
+        self._closed, self._transaction, self._counted, self._stable = {}, None, {}, {}
+
     def relearn(self, conn: Connection, endpoint: str, by: str) -> None:
         """Accept what comes from the next full pane on as normal; open drift alarms are resolved.
 

@@ -203,6 +203,10 @@ class Rollouts:
         move = advance.advance(rollout, verdicts, self.progress(conn, rollout), now_us)
         return [] if move is None else [self._apply(conn, rollout, move, author=SYSTEM, now_us=now_us)]
 
+    def forget(self) -> None:
+        """Drop what was remembered of earlier looks, after a transaction that was rolled back."""
+        self._looks = Looks()
+
     def progress(self, conn: Connection, rollout: Rollout) -> Progress:
         """Return how far the step at hand is."""
         return description.progress(conn, rollout)
