@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starlette.responses import JSONResponse
+
 from tenure import system
 from tenure.api import adhoc
 from tenure.clock import SystemClock
@@ -30,6 +32,10 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _READY_S = 60.0
+_UNSTARTED = BusyError(
+    "tenure is not started: hand the outer app its lifespan, as in FastAPI(lifespan=app.lifespan)",
+    code="not_ready",
+)
 _log = logging.getLogger("tenure")
 
 
@@ -64,10 +70,7 @@ class Mounted:
         if scope["type"] == "lifespan":
             await self._as_server(receive, send)
         elif self._app is None:
-            raise BusyError(
-                "tenure is not started: hand the outer app its lifespan, as in FastAPI(lifespan=app.lifespan)",
-                code="not_ready",
-            )
+            await JSONResponse(_UNSTARTED.body(), 503)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
