@@ -50,6 +50,17 @@ class Case:
     unit: str | None = None
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What a client got for one photo."""
+
+    id: str
+    truth: str
+    said: Any
+    version: str | None
+    automated: bool
+
+
 class Worker:
     """One worker process's part, called by hand."""
 
@@ -93,6 +104,10 @@ class Worker:
         made = [self._answer(desk, case) for case in cases]
         await asyncio.gather(*[future for _, future, _ in made])
         await asyncio.gather(*[self._shadow(desk, row, case, v) for row, _, (case, vs) in made for v in vs])
+        for row, _, (case, _) in made:
+            value = row.prediction.value if isinstance(row.prediction, Prediction) else None
+            automated = row.route == Route.AUTO
+            self._world.answered.append(Answered(self._id(row.seq), case.truth, value, row.version, automated))
         return [self._id(row.seq) for row, _, _ in made]
 
     def _answer(self, desk: Desk, case: Case) -> tuple[Row, asyncio.Future[None], tuple[Case, list[str]]]:
@@ -171,7 +186,7 @@ class World:
         self.services: Services
         self.restart()
         self.truths: dict[str, str] = {}
-        self._keys = 0
+        self.answered: list[Answered] = []
 
     def restart(self) -> None:
         """Start a controller, as after the death of the last one."""
