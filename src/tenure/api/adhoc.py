@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,6 +142,14 @@ def endpoint_of(project: Project, name: str) -> EndpointSpec:
     except KeyError:
         known = ", ".join(project.endpoints) or "none yet"
         raise MissingError(f"no endpoint {name!r}; there is: {known}", code="unknown_endpoint", at=name) from None
+
+
+def user() -> str:
+    """Return who works here, for the audit trail."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return "local"
 
 
 def _placed(project: Project, data: Path) -> Project:

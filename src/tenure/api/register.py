@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def register(
     end_of_script()
     options = {
         "files": files, "name": name, "code": code, "provenance": provenance, "pilot_scores": pilot_scores,
-        "by": by or user(),
+        "by": by or adhoc.user(),
     }  # fmt: skip
     folder = _adhoc_folder(project, data)
     if folder is None:
@@ -86,14 +85,6 @@ def register(
         version = _record(known, endpoint, stages, sample, options)
         adhoc.write(known)
     return version
-
-
-def user() -> str:
-    """Return who works here, for the audit trail."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return "local"
 
 
 def _adhoc_folder(project: adhoc.Place, data: str | Path) -> Path | None:

@@ -11,24 +11,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tenure import system
 from tenure.api import adhoc
-from tenure.api.register import user
+from tenure.api.adhoc import user
 from tenure.clock import SystemClock
-from tenure.data.access import Access
-from tenure.data.schema import Contract, InputSchema
 from tenure.data.state import State
-from tenure.deploy.automation.ledger import Automation
-from tenure.deploy.review.queue import ReviewQueue
-from tenure.deploy.rollout.ledger import Rollouts
 from tenure.errors import CaseError
-from tenure.model.registry import Registry
 from tenure.scope.project import EndpointSpec, Project
+
+if TYPE_CHECKING:
+    from tenure.data.access import Access
+    from tenure.deploy.automation.ledger import Automation
+    from tenure.deploy.review.queue import ReviewQueue
+    from tenure.deploy.rollout.ledger import Rollouts
+    from tenure.model.registry import Registry
 
 
 class Office:
-    """A project's services; each is made when it is first asked for."""
+    """A project's services; each is imported and made when it is first asked for, so that commands start fast."""
 
     def __init__(self, project: Project, state: State) -> None:
         self.project = project
@@ -38,24 +40,35 @@ class Office:
 
     @cached_property
     def access(self) -> Access:
+        from tenure.data.access import Access
+
         return Access(self.state)
 
     @cached_property
     def registry(self) -> Registry:
+        from tenure.data.schema import Contract, InputSchema
+        from tenure.model.registry import Registry
+
         endpoints = self.project.endpoints.items()
         contracts = {n: Contract(InputSchema.of(spec), self.project.output(n)) for n, spec in endpoints}
         return Registry(self.state, self.folder, contracts=contracts)
 
     @cached_property
     def rollouts(self) -> Rollouts:
+        from tenure.deploy.rollout.ledger import Rollouts
+
         return Rollouts(self.state, self.project.endpoints, case=self.project.scope.case)
 
     @cached_property
     def automation(self) -> Automation:
+        from tenure.deploy.automation.ledger import Automation
+
         return Automation(self.state, self.project.endpoints)
 
     @cached_property
     def queue(self) -> ReviewQueue:
+        from tenure.deploy.review.queue import ReviewQueue
+
         return ReviewQueue(self.state, self.project.endpoints, output=self.project.scope.y)
 
     def endpoint(self, name: str | None) -> str:
