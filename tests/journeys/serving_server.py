@@ -41,7 +41,7 @@ SIZES = EndpointSpec(
     input="record",
     fields={"a": Field(type="float")},
     automation=Automation(start="full", max="full"),
-    rollout=RolloutSpec(steps=(Step(share=0.25, min=10**9),)),
+    rollout=RolloutSpec(steps=(Step(share=0.25, min=10**9), Step(share=1.0))),
 )
 PHOTOS = EndpointSpec(input="image", automation=Automation(start="human_only"), serve=Serve(max_body=200_000))
 NOTES = EndpointSpec(
