@@ -27,4 +27,4 @@ def inspection(context: typer.Context) -> None:
     if find_spec("tenure.demo.inspection.command") is None:
         raise MissingError("this installation has no inspection demo", at="tenure.demo.inspection")
     command = import_module("tenure.demo.inspection.command")
-    command.app(args=context.args, prog_name="tenure demo inspection")
+    command.app(args=["inspection", *context.args], prog_name="tenure demo")

@@ -141,3 +141,8 @@ def test_schema_is_json_and_help_teaches_by_examples(tenure: Shell) -> None:
 @pytest.mark.parametrize("command", ["nonsense", "token"])
 def test_a_wrong_call_is_a_usage_error(tenure: Shell, command: str) -> None:
     assert tenure(command).code == 2
+
+
+def test_the_demo_s_own_options_are_shown_by_its_help(tenure: Shell) -> None:
+    said = tenure("demo", "inspection", "--help")
+    assert (said.code, "--once" in said.out, "--seed" in said.out) == (0, True, True)
