@@ -43,6 +43,9 @@ PLANS = (
     Plan(steps=(Step(shadow=1.0, min=20), Step(share=0.25, min=10), Step(share=1.0)), gates=(FAILED,)),
 )
 
+HARM = st.sampled_from([0.0, 0.0, 0.0, 0.02, 0.5])
+"""Share of the candidate's answers that fail; of the stable version's it is 2 %."""
+
 
 class RolloutMachine(RuleBasedStateMachine):
     @initialize()
@@ -88,16 +91,27 @@ class RolloutMachine(RuleBasedStateMachine):
             after = self.row(number)
             assert after["step"] - before["step"] in ((0, 1) if name == "promote" else (0,))
 
-    @rule(n=st.sampled_from([40, 400]), bad1=st.sampled_from([0.0, 0.0, 0.02, 0.5]), late=st.booleans())
-    def traffic(self, n: int, bad1: float, late: bool) -> None:
-        with _STATE.read() as conn:
-            now = self.rollouts.active(conn, NAME)
-        if now is None:
-            return
-        n1 = round(n * now.plan.share(now.step))
-        feed(self.rollouts, bad1=round(bad1 * n1), n1=n1, bad0=(n - n1) // 50, n0=n - n1)
-        if late:
-            _CLOCK.advance(1.0)
+    @rule(
+        batches=st.lists(st.tuples(st.sampled_from([40, 400, 400]), HARM), min_size=1, max_size=5),
+        candidate=st.sampled_from([V2, V3]),
+        plan=st.sampled_from(PLANS),
+        seconds=st.sampled_from([1.0, 40.0]),
+    )
+    def drive(self, batches: list[tuple[int, float]], candidate: str, plan: Plan, seconds: float) -> None:
+        """Let requests come and the controller look, some times; begin a rollout where none is active."""
+        if self.rollouts.active(None, NAME) is None:
+            self.start(candidate, plan)
+        for n, bad1 in batches:
+            self.traffic(n, bad1)
+            _CLOCK.advance(seconds)
+            self.look()
+            self.routing_holds()
+
+    def traffic(self, n: int, bad1: float) -> None:
+        now = self.rollouts.active(None, NAME)
+        if now is not None:
+            n1 = round(n * now.plan.share(now.step))
+            feed(self.rollouts, bad1=round(bad1 * n1), n1=n1, bad0=(n - n1) // 50, n0=n - n1)
 
     @rule()
     def look(self) -> None:
@@ -214,6 +228,6 @@ class RolloutMachine(RuleBasedStateMachine):
 
 
 RolloutMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestRollouts = RolloutMachine.TestCase
