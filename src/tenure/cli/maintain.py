@@ -74,7 +74,10 @@ def _retrainer(desk: Office) -> Retrainer:
         found = decode_id(item, key)
         return None if found is None else log.payload(*found)
 
+    def deploy(endpoint: str, version: str, reason: str) -> str:
+        return desk.rollouts.start(endpoint, version, by=desk.by, reason=reason)
+
     return Retrainer(
         desk.state, desk.project.endpoints, desk.folder, registry=desk.registry, root=Path(desk.project.root),
-        clock=desk.state.clock, payload=payload,
+        clock=desk.state.clock, payload=payload, deploy=deploy,
     )  # fmt: skip

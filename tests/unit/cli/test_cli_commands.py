@@ -146,3 +146,17 @@ def test_a_wrong_call_is_a_usage_error(tenure: Shell, command: str) -> None:
 def test_the_demo_s_own_options_are_shown_by_its_help(tenure: Shell) -> None:
     said = tenure("demo", "inspection", "--help")
     assert (said.code, "--once" in said.out, "--seed" in said.out) == (0, True, True)
+
+
+def test_a_training_run_that_fails_says_why_and_exits_with_1(mail: Shell) -> None:
+    file = mail.folder / "tenure.yaml"
+    text = file.read_text().replace(
+        "    # retrain:\n    #   command: python train.py", "    retrain:\n      command: 'true'"
+    )
+    file.write_text(text.replace("    #   min_labels: 500", "      min_labels: 1"))
+    assert mail("check").code == 0
+    said = mail("retrain", "--cause", "a test")
+    assert (said.code, ": failed" in said.out) == (1, True)
+    assert said.err
+    runs = mail("retrain", "--list", "--json").json()
+    assert [run["state"] for run in runs] == ["failed"]
