@@ -17,8 +17,8 @@ from tenure.demo.inspection.photos import Photo
 from tenure.errors import TenureError
 
 POSTERS, POLLERS = 16, 4
-POLL_S = 0.7
-"""A pending decision is asked for again after so long."""
+POLL_S, PATIENCE = 1.5, 0.5
+"""A pending decision is asked for after so long, and again after this part of its age: people take their time."""
 
 GIVE_UP_S = 60.0
 """After this the project's own fallback must have decided; a request still open then is counted as lost."""
@@ -209,8 +209,9 @@ class Line:
                 if answer["status"] == "decided":
                     self._decided(request, answer["decision"])
                     self._undecided -= 1
-                elif self.now_s() - request.sent_s < GIVE_UP_S:
-                    heapq.heappush(self._due, (self.now_s() + POLL_S, request.number, request))
+                elif (age_s := self.now_s() - request.sent_s) < GIVE_UP_S:
+                    again_s = self.now_s() + max(POLL_S, PATIENCE * age_s)
+                    heapq.heappush(self._due, (again_s, request.number, request))
                 else:
                     self.faults["no decision"] += 1
                     self._undecided -= 1

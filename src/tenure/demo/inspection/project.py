@@ -105,7 +105,7 @@ def write(
         port=port,
         console_port=console_port,
         qps=qps,
-        shadow_labels=100 if real else 400,
+        shadow_labels=100 if real else 900,
         command=msgspec.json.encode(command).decode(),
     )
     with (folder / FILE).open("x") as file:

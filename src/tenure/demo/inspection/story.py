@@ -10,6 +10,9 @@ from tenure.demo.inspection.photos import Photo
 from tenure.demo.inspection.stage import Stage
 
 SETTLED = ("completed", "rolled_back", "cancelled")
+ENOUGH = 1200
+"""Blind labels after which one certified side will do: the other one goes on being earned."""
+
 COLLECT = 1000
 """Judged dark photos that the inspectors collect before the next training."""
 
@@ -53,7 +56,7 @@ def opening(stage: Stage) -> None:
     tell.say(f"console: {stage.server.console_url}  log in with the operator's token {stage.tokens.operator}")
     tell.say(f"{len(stage.inspectors)} inspectors, {stage.line.rate:g} photos a second to {stage.server.url}")
     stage.mark("human_only")
-    stage.let_run(250 if stage.source.more() else 20, cap_s=15)
+    stage.let_run(250 if "v2" in stage.versions else 20, cap_s=15)
     by_people = sum(r.by == "person" for r in stage.line.requests)
     tell.say(f"human_only: {by_people} of {stage.line.count()} photos decided by people so far, none by a model")
 
@@ -162,14 +165,13 @@ def _climb(stage: Stage, *, name: str) -> None:
         return
     if operator.level() == "shadow":
         tell.say("shadow: the model's answers are logged and never returned; people judge blind")
-        stage.until(lambda: _certified(stage), cap_s=50)
+        stage.until(lambda: _certified(stage), cap_s=45)
         _say_agreement(stage)
         if (why := operator.move("assist")) is not None:
             tell.say(f"stays at shadow: {why}")
             return
     tell.say("assist: inspectors see the model's boxes, and decide")
     stage.let_run(150, cap_s=10)
-    stage.until(lambda: _certified(stage), cap_s=15)
     if (why := operator.move("partial")) is not None:
         stage.facts["why_not_partial"] = why
         tell.say(f"stays at {operator.level()}: {why}")
@@ -190,9 +192,9 @@ def _certified(stage: Stage) -> tuple[bool, str]:
         if row["version"] == report["version"] and row["state"] != "closed" and row["side"] not in sides
     ]
     stage.facts["missing"] = notes
-    if stage.line.is_empty and not stage.line.open():
-        return True, ""  # no more labels will come
-    return wanted <= sides, "; ".join(notes) or "no evidence yet"
+    over = stage.line.is_empty and not stage.line.open()  # no more labels will come
+    enough = bool(sides) and int(report["labels"]) >= ENOUGH
+    return wanted <= sides or enough or over, "; ".join(notes) or "no evidence yet"
 
 
 def _in_force(report: dict[str, Any]) -> list[dict[str, Any]]:
