@@ -7,6 +7,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import sqlalchemy as sa
 
 import postgres
 from controller_story import Story
-from controller_world import World, model, project
+from controller_world import Worker, World, model, project
 from tenure import system
 from tenure.clock import ManualClock, SystemClock
 from tenure.data import tables as t
 from tenure.data.state import State, verify_audit
 from tenure.deploy.rollout.ledger import Rollouts
+from tenure.deploy.rollout.plan import Plan
 from tenure.model.registry import Registry
 from tenure.scope.project import (
     Automation,
@@ -49,7 +51,46 @@ def test_the_story_is_the_same_on_postgresql(tmp_path: Path, postgres_url: str) 
 
 
 def test_an_operators_word_is_not_overwritten_by_a_tick(tmp_path: Path, postgres_url: str) -> None:
-    """Rolling back and lowering the level while the controller ticks: the last word is the operator's."""
+    """An operator rolls back from another process while a tick is about to advance the rollout."""
+    spec = EndpointSpec(input="image", automation=Automation(start="assist", max="assist"))
+    url = postgres.new_database(postgres_url)
+    world = World(project(tmp_path, spec, state=url), ManualClock())
+    for version in ("m@1", "m@2"):
+        world.register(version, model())
+    world.put_in_force("m@1")
+    world.controller.start()
+    plan = Plan(steps=(Step(share=0.5), Step(share=1.0)))
+    rollouts = world.services.rollouts
+    number = rollouts.start("phones", "m@2", by="olga", plan=plan)
+    elsewhere = Rollouts(State.open(url, world.clock), world.project.endpoints)
+    command = threading.Thread(target=lambda: elsewhere.rollback(number, by="olga"))
+
+    def between(conn: Any, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE rollouts") and not command.ident:
+            command.start()
+            command.join(timeout=0.5)  # it has to wait for us; without a lock it would be done by now
+
+    sa.event.listen(world.state.engine, "before_cursor_execute", between)
+    world.controller.tick()
+    sa.event.remove(world.state.engine, "before_cursor_execute", between)
+    assert command.ident
+    command.join()
+    elsewhere.state.close()
+    world.controller.tick()
+    assert rollouts.get(number).state == "rolled_back"
+    moves = [(row["from_state"], row["to_state"], row["author"]) for row in world.rows(t.rollout_moves)]
+    assert moves == [
+        ("draft", "running", "olga"),
+        ("running", "running", "tenure"),
+        ("running", "rolled_back", "olga"),
+    ]
+    with world.state.read() as conn:
+        assert verify_audit(conn) is None
+
+
+def test_commands_and_ticks_from_many_threads_never_block_each_other_for_good(
+    tmp_path: Path, postgres_url: str
+) -> None:
     automation = Automation(start="assist", max="partial", errors=0.1)
     spec = EndpointSpec(input="image", automation=automation, rollout=ROLLOUT)
     world = World(project(tmp_path, spec, state=postgres.new_database(postgres_url)), ManualClock())
@@ -57,32 +98,42 @@ def test_an_operators_word_is_not_overwritten_by_a_tick(tmp_path: Path, postgres
         world.register(version, model())
     world.put_in_force("m@1")
     world.controller.start()
-    rollouts, ended, faults = world.services.rollouts, threading.Event(), []
+    worker, services = Worker(world), world.services
+    faults: list[BaseException] = []
 
     def operate() -> None:
+        for _ in range(5):
+            number = services.rollouts.start("phones", "m@2", by="olga")
+            world.controller.react()
+            services.rollouts.rollback(number, by="olga")
+            world.controller.react()
+
+    def lower() -> None:
+        services.automation.request("phones", Level.HUMAN_ONLY, "olga", approve=False)
+        for _ in range(5):
+            services.automation.request("phones", Level.SHADOW, "olga", approve=True)
+            services.automation.request("phones", Level.HUMAN_ONLY, "olga", approve=False)
+
+    def review() -> None:
+        for _ in range(5):
+            world.judge(["ann"], n=20)
+
+    def guarded(work: Callable[[], None]) -> None:
         try:
-            for turn in range(6):
-                number = rollouts.start("phones", "m@2", by="olga")
-                world.controller.react()
-                rollouts.promote(number, by="olga") if turn % 2 else rollouts.pause(number, by="olga")
-                rollouts.rollback(number, by="olga")
-                world.controller.react()
-                assert rollouts.get(number).state == "rolled_back"
-            world.services.automation.request("phones", Level.HUMAN_ONLY, "olga", approve=False)
+            work()
         except BaseException as fault:
             faults.append(fault)
-        finally:
-            ended.set()
 
-    thread = threading.Thread(target=operate)
-    thread.start()
-    while not ended.is_set():
-        world.controller.tick()
-    thread.join()
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in (operate, lower, review)]
+    world.serve(worker, world.cases(60))
     world.controller.tick()
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        world.serve(worker, world.cases(5))
+        world.controller.tick()
     assert faults == []
-    assert {row["state"] for row in world.rows(t.rollouts)} == {"rolled_back"}
-    assert world.services.automation.level("phones") == Level.HUMAN_ONLY
+    assert services.automation.level("phones") == Level.HUMAN_ONLY
     with world.state.read() as conn:
         assert verify_audit(conn) is None
 
