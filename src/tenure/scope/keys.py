@@ -23,6 +23,7 @@ SHOWN = "shown"
 _SCOPE, _SERVING, _ROUTER = "scope.rules", "deploy.serving", "deploy.router"
 _AUTOMATION, _REVIEW, _ROLLOUT = "deploy.automation", "deploy.review", "deploy.rollout"
 _MONITOR, _RETRAIN, _SYSTEM, _LOG = "monitor", "maintain", "system", "data"
+_CONTROLLER = "controller"
 
 MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
     p.Project: {
@@ -37,12 +38,12 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
     p.Scope: {
         "case": Meaning("Something new, help for people, or a replacement of what people do.", SHOWN),
         "x": Meaning("What goes in, in words.", SHOWN),
-        "y": Meaning("What comes out, for all endpoints without an `output` of their own.", _SERVING),
+        "y": Meaning("What comes out, for all endpoints without an `output` of their own.", _SYSTEM),
         "metrics": Meaning("Targets of the project, by a name that you give.", SHOWN),
         "budget": Meaning("What there is to spend.", SHOWN),
     },
     p.Output: {
-        "labels": Meaning("The classes of an answer, at least two.", _SERVING),
+        "labels": Meaning("The classes of an answer, at least two.", _REVIEW),
         "regions": Meaning("`box` where an answer carries boxes; for images.", _SERVING),
         "kind": Meaning("Class, number or text.", _SERVING),
     },
@@ -58,7 +59,9 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
     },
     p.Data: {
         "unit": Meaning(
-            "What shares a fate, such as line, patient or user; the key of sticky assignment.", _ROUTER
+            "What shares a fate, such as line, patient or user; `assign` by unit needs it. "
+            "Clients send it in the header `Tenure-Unit`.",
+            _SCOPE,
         ),
         "drift_prior": Meaning("How fast this domain usually changes.", SHOWN),
     },
@@ -72,8 +75,8 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
     },
     p.StageSpec: {
         "stage": Meaning("Name of the step, as it stands in metrics and alarms.", "model"),
-        "uses": Meaning("`module:Name` of a class or function beside the project file.", "model"),
-        "placement": Meaning("Run in the event loop (below a millisecond) or in a thread.", "model"),
+        "uses": Meaning("`module:Name` of a class or function beside the project file.", "cli"),
+        "placement": Meaning("Run in the event loop (below a millisecond) or in a thread.", _SYSTEM),
         "budget": Meaning("Time that the step may take.", SHOWN),
     },
     p.Fallback: {
@@ -94,12 +97,12 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
     p.Payloads: {
         "keep": Meaning("Which inputs are kept; those of pending and audited requests always are.", _SERVING),
         "sample": Meaning("Share of the other inputs that is kept.", _SERVING),
-        "quota": Meaning("Room that kept inputs may take.", _LOG),
-        "retention": Meaning("Age at which kept inputs are deleted.", _LOG),
+        "quota": Meaning("Room that kept inputs may take.", _CONTROLLER),
+        "retention": Meaning("Age at which kept inputs are deleted.", _CONTROLLER),
     },
     p.LogSpec: {
-        "durability": Meaning("Survive a killed process, or a power cut too (slower).", _LOG),
-        "payloads": Meaning("Which inputs are kept, how much and how long.", _LOG),
+        "durability": Meaning("Survive a killed process, or a power cut too (slower).", _SYSTEM),
+        "payloads": Meaning("Which inputs are kept, how much and how long.", _SERVING),
         "on_full": Meaning(
             "Refuse with 503, or answer without a record, when the log cannot be written.", _SERVING
         ),
@@ -159,8 +162,8 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "steps": Meaning("The default plan: shadow first, then rising shares to 100%.", _ROLLOUT),
         "gates": Meaning("Comparisons that roll back.", _ROLLOUT),
         "assign": Meaning("What sticks to one version: a request, a unit, or a unit for an epoch.", _ROUTER),
-        "epoch": Meaning("Length of an epoch.", _ROUTER),
-        "candidate": Meaning("`earned`: automates only what its own certificate covers.", _AUTOMATION),
+        "epoch": Meaning("Length of an epoch.", _ROLLOUT),
+        "candidate": Meaning("`earned`: automates only what its own certificate covers.", _ROLLOUT),
         "advance": Meaning(
             "`shown`: a step needs proof of no harm; `not_contradicted`: no alarm is enough.", _ROLLOUT
         ),
@@ -175,7 +178,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
     },
     p.AlarmSpec: {
         "drift": Meaning(
-            "Which drift: of the inputs and outputs (`data`), of what they mean (`concept`), any.", _MONITOR
+            "Which drift: of the inputs (`data`), or of the inputs and of the outputs (`any`).", _MONITOR
         ),
         "do": Meaning("What follows.", _MONITOR),
     },
@@ -202,7 +205,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "output": Meaning("What this endpoint answers; without it `scope.y`.", _SERVING),
         "pipeline": Meaning("The steps of the model, in order.", "model"),
         "serve": Meaning("How requests are answered.", _SERVING),
-        "log": Meaning("How the prediction log is kept.", _LOG),
+        "log": Meaning("How the prediction log is kept.", _SERVING),
         "automation": Meaning(
             "Where automation starts, how far it may go, what errors are allowed.", _AUTOMATION
         ),

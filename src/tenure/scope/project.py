@@ -234,9 +234,9 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class AlarmSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a drift alarm does."""
+    """What a drift alarm does: `data` is drift of the inputs, `any` of inputs and outputs."""
 
-    drift: Literal["any", "data", "concept"] = "any"
+    drift: Literal["any", "data"] = "any"
     do: tuple[Action, ...] = ("notify",)
 
 

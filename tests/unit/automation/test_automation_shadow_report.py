@@ -80,8 +80,9 @@ class Desk:
                 self.judge(conn, key, "ann", person, blind=blind)
 
     def judge(
-        self, conn, item: str, reader: str, value: str, *, blind: int = 1, supersedes: int | None = None
-    ) -> None:  # type: ignore[no-untyped-def]
+        self, conn, item: str, reader: str, value: str, *, blind: int = 1, supersedes: int | None = None,
+        skip: str | None = None,
+    ) -> None:  # type: ignore[no-untyped-def]  # fmt: skip
         self.judgement += 1
         conn.execute(
             t.judgements.insert().values(
@@ -90,7 +91,7 @@ class Desk:
                 role="reader",
                 value=json.dumps(value),
                 regions="[]",
-                skip=None,
+                skip=skip,
                 blind=blind,
                 late=0,
                 seconds=1.0,
@@ -161,6 +162,23 @@ def test_a_correction_replaces_the_first_reading(desk: Desk) -> None:
     with desk.state.begin() as conn:
         desk.judge(conn, "i1", "bob", "bad")
         desk.judge(conn, "i1", "ann", "good", supersedes=1)
+    assert desk.report()["agreement"] == 1.0
+
+
+def test_a_reading_that_was_taken_back_does_not_count(desk: Desk) -> None:
+    desk.add(1, "good", "bad", "good")
+    with desk.state.begin() as conn:
+        desk.judge(conn, "i1", "ann", "", skip="undo", supersedes=1)
+        desk.judge(conn, "i1", "bob", "good")
+    assert desk.report()["agreement"] == 1.0
+
+
+def test_a_reading_after_an_undo_keeps_its_place(desk: Desk) -> None:
+    desk.add(1, "good", "bad", "good", source="adjudicated")
+    with desk.state.begin() as conn:
+        desk.judge(conn, "i1", "ann", "", skip="undo", supersedes=1)
+        desk.judge(conn, "i1", "ann", "good", supersedes=1)
+        desk.judge(conn, "i1", "bob", "bad")
     assert desk.report()["agreement"] == 1.0
 
 

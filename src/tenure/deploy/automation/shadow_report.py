@@ -157,23 +157,25 @@ def _pairs(conn: Connection, endpoint: str, version: str, since_us: int) -> list
 
 
 def _first_judgements(conn: Connection, endpoint: str, since_us: int) -> dict[str, str]:
-    """Return item -> value of its first blind reader, after that reader's own corrections."""
+    """Return item -> value of its first blind reader; a correction after an undo keeps the reader's place."""
     j, i = t.judgements.c, t.review_items.c
     query = (
-        sa.select(j.id, j.item, j.value, j.supersedes)
+        sa.select(j.id, j.item, j.value, j.skip, j.supersedes)
         .join(t.review_items, i.id == j.item)
         .where(i.endpoint == endpoint, i.created_us >= since_us)
-        .where(j.role == "reader", j.skip.is_(None), j.blind == 1)
+        .where(j.role == "reader", j.blind == 1)
         .order_by(j.id)
     )
-    root: dict[int, int] = {}
-    owner: dict[str, int] = {}
-    values: dict[str, str] = {}
-    for row in conn.execute(query):
-        root[row.id] = root.get(row.supersedes or row.id, row.id)
-        if owner.setdefault(row.item, root[row.id]) == root[row.id]:
-            values[row.item] = row.value
-    return values
+    rows = conn.execute(query).all()
+    replaced = {row.supersedes for row in rows}
+    places: dict[int, int] = {}
+    first: dict[str, tuple[int, str]] = {}
+    for row in rows:
+        place = places[row.id] = places.get(row.supersedes, row.id)
+        stands = row.skip is None and row.id not in replaced
+        if stands and (row.item not in first or place < first[row.item][0]):
+            first[row.item] = place, row.value
+    return {item: value for item, (_, value) in first.items()}
 
 
 def _agreement_interval(table: Table, pairs: Sequence[Pair]) -> tuple[tuple[float, float] | None, str]:
