@@ -26,6 +26,7 @@ from tenure.errors import StoreError
 
 _SEGMENTS = b"tenure.segments"
 _HOUR_NS = 3_600_000_000_000
+_PAYLOAD_ROWS = 128
 
 
 class LogFile(msgspec.Struct, frozen=True):
@@ -98,6 +99,11 @@ def hour_of(t_ns: int) -> str:
     return f"dt={at:%Y-%m-%d}/hour={at:%H}"
 
 
+def _group(schema: pa.Schema) -> int | None:
+    """Return the rows per row group: few where rows hold whole inputs, which are read one at a time."""
+    return _PAYLOAD_ROWS if "data" in schema.names else None
+
+
 def _home(kind: Kind) -> str:
     return "payload" if kind == Kind.PAYLOAD else f"log/kind={kind.name.lower()}"
 
@@ -107,7 +113,7 @@ def _put(
 ) -> LogFile:
     path = folder / _home(kind) / hour / f"{stem}.{endpoint}.parquet"
     with _replacing(path) as temporary:
-        pq.write_table(_tagged(table, [stem]), temporary, compression="zstd")
+        pq.write_table(_tagged(table, [stem]), temporary, row_group_size=_group(table.schema), compression="zstd")
     return describe(folder, path, now_ns=now_ns)
 
 
@@ -254,7 +260,8 @@ def _write_merged(target: Path, sources: list[Path], held: list[str]) -> None:
         pq.ParquetWriter(temporary, schema.with_metadata(_tags(held)), compression="zstd") as writer,
     ):
         for path in sources:
-            writer.write_table(_aligned(pq.read_table(path, partitioning=None), schema))
+            table = _aligned(pq.read_table(path, partitioning=None), schema)
+            writer.write_table(table, row_group_size=_group(schema))
 
 
 def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -315,5 +322,5 @@ def _keep_only(folder: Path, path: Path, protected: Collection[tuple[int, int]],
     if not all(mask):
         kept = pq.read_table(path, partitioning=None).filter(pa.array(mask))
         with _replacing(path) as temporary:
-            pq.write_table(kept, temporary, compression="zstd")
+            pq.write_table(kept, temporary, row_group_size=_group(kept.schema), compression="zstd")
     return describe(folder, path, now_ns=now_ns)

@@ -16,13 +16,12 @@ from typing import Any, Literal
 import duckdb
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tenure.data import parquet, seal
 from tenure.data.frames import Frame
 from tenure.data.parquet import Placed
 from tenure.data.records import Kind
+from tenure.data.sealed_rows import SealedRows
 from tenure.data.spool import SchemaStore, SegmentName, segments
 from tenure.data.spool_index import SegmentReader, SpoolIndex
 from tenure.errors import CaseError, StoreError
@@ -97,6 +96,7 @@ class Log:
         self._folder = folder.resolve()
         self._schemas = SchemaStore(folder / "schemas")
         self._index = SpoolIndex(folder, self._schemas)
+        self._rows = SealedRows()
         self._live: dict[str, _LiveSegment] = {}  # of records; payloads are not kept in memory
         self._config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
@@ -176,18 +176,15 @@ class Log:
     def _sealed(self, kind: Kind, run: int, seq: int) -> dict[str, Any] | None:
         """Look one row up in sealed files: by the run in the name, or by the row groups of a merged file."""
         marker = f"-{run:016x}-"
-        wanted = (pc.field("run") == pa.scalar(run, pa.uint64())) & (
-            pc.field("seq") == pa.scalar(seq, pa.uint64())
-        )
         for path in seal.sealed_files(self._folder, kind):
             if marker not in path.name and not path.name.startswith("hour-"):
                 continue
             try:
-                table = pq.read_table(path, filters=wanted, partitioning=None)
+                row = self._rows.find(path, run, seq)
             except FileNotFoundError:  # merged since it was listed
                 return self._sealed(kind, run, seq)
-            if len(table):
-                return parquet.plain_row(table.to_pylist()[0])
+            if row is not None:
+                return parquet.plain_row(row)
         return None
 
     def _run(self, statement: str, kinds: list[Kind], *, limit: int | None, parameters: list[Any]) -> pa.Table:
