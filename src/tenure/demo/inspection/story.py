@@ -13,8 +13,8 @@ SETTLED = ("completed", "rolled_back", "cancelled")
 ENOUGH = 1200
 """Blind labels after which one certified side will do: the other one goes on being earned."""
 
-COLLECT = 1000
-"""Judged dark photos that the inspectors collect before the next training."""
+COLLECT = 2000
+"""Judged dark photos before the next training; the newest fifth of all judged photos is kept to compare on."""
 
 
 def play(stage: Stage) -> None:
@@ -128,7 +128,7 @@ def earning_again(stage: Stage) -> None:
         stage.facts["retraining"] = found
         return found["state"] in ("registered", "failed"), f"training is {found['state']}"
 
-    stage.until(trained, cap_s=60)
+    stage.until(trained, cap_s=90)
     found = stage.facts["retraining"]
     if found["state"] != "registered":
         tell.say(f"the training is {found['state']}: {found['log'][-300:]}")
@@ -302,7 +302,7 @@ def _collect(stage: Stage) -> int:
 
     stage.until(
         lambda: (judged() >= COLLECT or stage.line.is_empty, f"{judged()} of {COLLECT} dark photos judged"),
-        cap_s=35,
+        cap_s=50,
     )
     stage.tell.say(f"{judged()} dark photos judged by people")
     return judged()
