@@ -54,6 +54,22 @@ class Columns(Mapping[str, npt.NDArray[Any]]):
         return out
 
 
+def matrix(records: Sequence[Record], names: Sequence[str] = ()) -> npt.NDArray[np.float32]:
+    """Return what `Columns(records).matrix(*names)` is, without the columns: a small batch in a few microseconds.
+
+    Raises:
+        ValueError: a column is not numeric.
+    """
+    if not names:
+        return Columns(records).matrix()
+    rows = [[record.get(name) for name in names] for record in records]
+    for row in rows:
+        for value in row:
+            if not (value is None or isinstance(value, int | float)):
+                raise ValueError(f"field {names[row.index(value)]!r} is not numeric")
+    return np.array(rows, dtype=np.float64).astype(np.float32)
+
+
 def _array(values: list[Any]) -> npt.NDArray[Any]:
     numeric = all(v is None or isinstance(v, int | float) for v in values) and any(v is not None for v in values)
     if numeric:

@@ -22,6 +22,9 @@ from tenure.model.answer import as_prediction
 from tenure.model.columns import Columns
 from tenure.types import Audio, Failed, Image, Prediction
 
+_VALUES = frozenset({str, int, float, bool, type(None)})
+"""Types that nobody can change in place."""
+
 
 class Stage(Protocol):
     """What the pipeline runs; `adapt` makes one from a class, an instance or a function."""
@@ -105,7 +108,7 @@ def shield(item: Any) -> Any:
     elif isinstance(item, np.ndarray):
         item.flags.writeable = False
     elif isinstance(item, dict):
-        return {key: shield(value) for key, value in item.items()}
+        return {key: value if type(value) in _VALUES else shield(value) for key, value in item.items()}
     elif isinstance(item, list):
         return [shield(value) for value in item]
     return item

@@ -9,6 +9,7 @@ import pytest
 from tenure.data.state import State
 from tenure.errors import ModelError
 from tenure.model.bundle import load
+from tenure.model.columns import Columns, matrix
 from tenure.model.formats.onnx import OnnxClassifier, onnx
 from tenure.model.registry import Registry
 from tenure.model.stage import adapt, run_stage
@@ -117,3 +118,11 @@ def test_an_onnx_file_is_a_version_without_any_code(
     answers = [r.prediction for r in load(made).run(records(X[:20]))]
     wanted = [labels[i] for i in classifier.predict(X[:20])]
     assert [a.value for a in answers if isinstance(a, Prediction)] == wanted
+
+
+def test_a_matrix_of_records_is_the_one_of_their_columns() -> None:
+    rows: list[dict[str, Any]] = [{"a": 1, "b": None, "c": True}, {"a": 2.5, "c": 2**40}]
+    np.testing.assert_array_equal(matrix(rows, NAMES), Columns(rows).matrix(*NAMES))
+    np.testing.assert_array_equal(matrix(rows[:1]), Columns(rows[:1]).matrix())
+    with pytest.raises(ValueError, match="'b' is not numeric"):
+        matrix([{"a": 1, "b": "7"}], NAMES)

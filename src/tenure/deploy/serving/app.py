@@ -103,19 +103,20 @@ class _Doors:
 
     async def decision(self, request: Request) -> Response:
         wait = _number(request.query_params.get("wait"), "wait")
-        answer = await self._core.decision(_token(request), request.path_params["id"], wait)
+        answer = await self._core.decision(_token(_headers(request)), request.path_params["id"], wait)
         return _json(answer)  # 200 also while pending: the resource is the state of the request
 
     async def feedback(self, request: Request) -> Response:
+        headers = _headers(request)
         try:
-            body = _feedback.decode(await _read(request, _FEEDBACK_BYTES))
+            body = _feedback.decode(await _read(request, headers, _FEEDBACK_BYTES))
         except msgspec.ValidationError as error:
             raise CaseError(str(error), code="invalid_body", at="body") from error
         except msgspec.DecodeError as error:
             raise CaseError(
                 f"the body is not JSON: {error}", code="invalid_json", at="body", status=400
             ) from error
-        token = _token(request)
+        token = _token(headers)
         if body.truth is not msgspec.UNSET:
             await self._core.feedback(token, body.id, "truth", body.truth)
         elif body.kind:
@@ -143,10 +144,10 @@ class _Doors:
 
 async def _ask(request: Request, endpoint: str, limit: int) -> Ask:
     """Return the request; what is wrong with it goes along, so that the core logs the refusal."""
-    headers, token = request.headers, _token(request)
-    unit, key = headers.get("tenure-unit") or None, headers.get("idempotency-key")
+    headers = _headers(request)
+    token, unit, key = _token(headers), headers.get("tenure-unit") or None, headers.get("idempotency-key")
     try:
-        body, media_type = await _content(request, limit)
+        body, media_type = await _content(request, headers, limit)
         deadline_s = _number(headers.get("tenure-deadline-ms"), "Tenure-Deadline-Ms") / 1000.0
         wait_s = _number(request.query_params.get("wait"), "wait")
     except CaseError as error:
@@ -157,10 +158,15 @@ async def _ask(request: Request, endpoint: str, limit: int) -> Ask:
     )  # fmt: skip
 
 
-async def _content(request: Request, limit: int) -> tuple[bytes, str]:
+def _headers(request: Request) -> dict[str, str]:
+    """Return the headers by lower-case name; of a name sent twice the first counts."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
+
+
+async def _content(request: Request, headers: dict[str, str], limit: int) -> tuple[bytes, str]:
     """Return the input's bytes and media type: the body itself, or the `file` part of a form."""
-    media_type = request.headers.get("content-type", "")
-    body = await _read(request, limit + 64 * 1024)  # a form has its own lines around the file
+    media_type = headers.get("content-type", "")
+    body = await _read(request, headers, limit + 64 * 1024)  # a form has its own lines around the file
     if not media_type.lower().startswith("multipart/form-data"):
         return body, media_type
 
@@ -183,8 +189,8 @@ async def _content(request: Request, limit: int) -> tuple[bytes, str]:
     return data, content_type
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    declared = request.headers.get("content-length", "")
+async def _read(request: Request, headers: dict[str, str], limit: int) -> bytes:
+    declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise too_large(limit)
     parts, size = [], 0
@@ -196,8 +202,8 @@ async def _read(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _token(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+def _token(headers: dict[str, str]) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tenure.errors import ModelError
-from tenure.model.columns import Columns
+from tenure.model.columns import matrix
 from tenure.types import Failed, Image, Prediction
 
 Array = npt.NDArray[Any]
@@ -103,7 +103,7 @@ class OnnxClassifier:
 
     def _matrix(self, batch: list[Any]) -> Array:
         if isinstance(batch[0], dict):
-            return Columns(batch).matrix(*self.features)
+            return matrix(batch, self.features)
         if isinstance(batch[0], str | Image):
             raise ModelError(f"{self.file} takes features; put a stage before it that makes them", at=self.file)
         return np.stack([np.asarray(item, dtype=np.float32) for item in batch])
