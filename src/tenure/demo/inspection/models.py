@@ -18,7 +18,7 @@ from tenure.model.registry import Registry
 from tenure.scope.project import Project
 from tenure.system import state_url
 
-FIRST, MORE, PILOT, HELD_OUT = 800, 1200, 300, 300
+FIRST, MORE, PILOT, HELD_OUT = 800, 800, 300, 300
 """Photos for version 1, those that version 2 gets on top, unlabelled ones for the pilots, ones to measure on."""
 
 _TRAINING, _TESTING, _PILOT = 1_000_003, 1_000_033, 1_000_037

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tenure.demo.inspection import folder, models, project, train
-from tenure.demo.inspection.photos import Photo
 from tenure.demo.inspection.stage import Stage
 
 SETTLED = ("completed", "rolled_back", "cancelled")
@@ -40,12 +38,14 @@ def first_version(stage: Stage) -> None:
         f"version 1 from {len(known)} labelled photos: AUC {seen['auc']:.3f}, {seen['error_at']['100%']:.1%} of "
         f"{seen['photos']} new photos wrong; {seen['error_at']['70%']:.1%} of the surest 70 %"
     )
-    _register(stage, "v1", first, known)
+    pilot = list(source.pilot())
+    made = {"v1": first}
     more = list(source.more())
     if more:
-        _register(stage, "v2", train.train(known + more, seed=stage.seed), known)
-        _register(stage, "bad", train.broken(first), known)
+        made |= {"v2": train.train(known + more, seed=stage.seed), "bad": train.broken(first)}
         tell.say(f"version 2 from {len(more)} photos more, and a version with a fault in its preprocessing")
+    for name, trained in made.items():
+        stage.versions[name] = models.register(stage.project, trained, sample=known[0], pilot=pilot)
 
 
 def opening(stage: Stage) -> None:
@@ -143,11 +143,6 @@ def earning_again(stage: Stage) -> None:
 
 
 # Parts of the acts
-
-
-def _register(stage: Stage, name: str, trained: train.Trained, known: Sequence[Photo]) -> None:
-    pilot = stage.source.pilot()
-    stage.versions[name] = models.register(stage.project, trained, sample=known[0], pilot=pilot)
 
 
 def _put_in_force(stage: Stage, name: str) -> None:
