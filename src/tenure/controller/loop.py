@@ -28,6 +28,7 @@ from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.items import DueDecision
 from tenure.deploy.review.queue import ReviewQueue
 from tenure.deploy.rollout.ledger import Rollouts
+from tenure.deploy.rollout.routing import RolloutRouting
 from tenure.deploy.router import Endpoint
 from tenure.deploy.serving.control_page import ControlPage
 from tenure.deploy.serving.idempotency import Claims
@@ -43,6 +44,8 @@ from tenure.settings import Settings
 _log = logging.getLogger("tenure.controller")
 _TIDY_NS = 60_000_000_000
 _SAMPLE_NS = 1_000_000_000
+_EXPORT_NS = 1_000_000_000
+_LEVELS_NS = 1_000_000_000
 _GRACE_US = 300_000
 _POLL_BYTES = 8 << 20
 
@@ -79,6 +82,8 @@ class Controller:
         self._encoders: dict[str, Encoder] = {}
         self._sampler = ProcessSampler()
         self._sampled_ns = 0
+        self._levelled: dict[str, tuple[RolloutRouting, int]] = {}
+        self._exported_ns = 0
         self._retrain_later: tuple[str, str] | None = None
         self._deciding = Lock()
         self._in_doubt = False
@@ -99,31 +104,47 @@ class Controller:
         """Tick until `stop`; a failed tick is rolled back, logged and tried again."""
         chores = Thread(target=self._chores, name="chores", daemon=True)
         chores.start()
+        due_ns, period_ns = 0, int(self._settings.tick_s * 1e9)
         while not self._stop.is_set():
             try:
-                self.tick()
-                self._slowly()
+                if self._clock.monotonic_ns() >= due_ns:
+                    due_ns = 0  # again at once when it fails
+                    start_ns = self._clock.monotonic_ns()
+                    self.tick()
+                    self._slowly()
+                    due_ns = start_ns + period_ns
+                else:
+                    self.deliver()
             except Exception:  # noqa: BLE001  # the control plane must outlive any single fault
                 _log.exception("a tick of the controller failed; it is done again")
-            self._wake.wait(self._settings.tick_s)
+            self._wake.wait(self._pause_s(due_ns))
             self._wake.clear()
         self._spool.close()
         self._retrainer.close()
         chores.join(timeout=10)
 
     def wake(self) -> None:
-        """Tick now rather than at the end of the period."""
+        """Deliver decisions now rather than at the end of the period: a client waits for each."""
         self._wake.set()
+
+    def deliver(self) -> None:
+        """Write the decisions that people made to the log; the workers answer with them."""
+        with self._change() as conn:
+            self._deliver(conn, self._state.now_us())
 
     def react(self) -> None:
         """Publish what a command changed at once, in the caller's thread: a roll-back waits for no tick."""
         try:
             with self._change() as conn:
-                self._reconcile(conn, self._state.now_us())
+                self._reconcile(conn, self._state.now_us(), at_once=True)
             self._show()
         except Exception:  # noqa: BLE001  # the command is committed; the next tick publishes it
             _log.exception("cannot publish at once; the next tick does")
         self.wake()
+
+    def _pause_s(self, due_ns: int) -> float:
+        left_s = (due_ns - self._clock.monotonic_ns()) / 1e9 if due_ns else self._settings.tick_s
+        return min(max(0.0, left_s), self._settings.tick_s)
 
     def stop(self) -> None:
         self._stop.set()
@@ -168,6 +189,7 @@ class Controller:
                 self.publisher.reload()
                 self._rollouts.forget()
                 self._monitor.forget()
+                self._levelled.clear()
                 self._in_doubt = False
             try:
                 with self._state.begin() as conn:
@@ -180,7 +202,7 @@ class Controller:
         with self._deciding:  # never a table whose transaction is still open
             self.publisher.show()
 
-    def _reconcile(self, conn: Connection, now_us: int) -> None:
+    def _reconcile(self, conn: Connection, now_us: int, *, at_once: bool = False) -> None:
         """Let rollouts and levels move, then put the routing that follows from them."""
         causes: list[str] = []
         routes: dict[str, Endpoint] = {}
@@ -189,11 +211,7 @@ class Controller:
                 f"{name}: {move.kind}: {move.reason}" for move in self._rollouts.reconcile(conn, name, now_us)
             ]
             routing = self._rollouts.routing(conn, name)
-            live = _live(routing.stable, routing.candidate, routing.shadows)
-            moves = self._automation.reconcile(
-                conn, name, now_us, live=live, in_rollout=routing.rollout is not None, granted=routing.granted
-            )
-            causes += [f"{name}: {move.sentence}" for move in moves]
+            causes += self._move_level(conn, name, now_us, routing=routing, at_once=at_once)
             routes[name] = Endpoint(
                 stable=routing.stable,
                 policy=self._automation.policy(conn, name),
@@ -214,6 +232,20 @@ class Controller:
             for name, route in routes.items():
                 self._registry.set_live(conn, name, route.stable)
             _log.info("routing table %d: %s", self.publisher.table.version if self.publisher.table else 0, causes)
+
+    def _move_level(
+        self, conn: Connection, name: str, now_us: int, *, routing: RolloutRouting, at_once: bool
+    ) -> list[str]:
+        """Let the level move: each second suffices for evidence; other versions and commands do not wait."""
+        now_ns, known = self._clock.monotonic_ns(), self._levelled.get(name)
+        if known is not None and known[0] == routing and now_ns - known[1] < _LEVELS_NS and not at_once:
+            return []
+        live = _live(routing.stable, routing.candidate, routing.shadows)
+        moves = self._automation.reconcile(
+            conn, name, now_us, live=live, in_rollout=routing.rollout is not None, granted=routing.granted
+        )
+        self._levelled[name] = routing, now_ns
+        return [f"{name}: {move.sentence}" for move in moves]
 
     def _deliver(self, conn: Connection, now_us: int) -> None:
         """Write people's decisions to the log; the workers read them there."""
@@ -257,7 +289,10 @@ class Controller:
 
     def _slowly(self) -> None:
         """Do what follows a tick, outside its transaction."""
-        self._principals.export(self._folder / "tokens.json")
+        now = self._clock.monotonic_ns()
+        if now - self._exported_ns >= _EXPORT_NS:  # a revoked token ends within this time
+            self._exported_ns = now
+            self._principals.export(self._folder / "tokens.json")
         self.archive.seal()
         self._train()
 

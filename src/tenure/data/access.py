@@ -126,8 +126,8 @@ class Access:
             return self._known
         with self._lock:
             if self._read_ns is None or self._read_ns == read:
-                self._read_ns = now
                 self._known = self._load()
+                self._read_ns = now  # last: other threads take what is known as soon as it is fresh
             return self._known
 
     def _load(self) -> dict[str, Principal]:

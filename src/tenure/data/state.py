@@ -61,8 +61,8 @@ class State:
     def begin(self) -> Iterator[Connection]:
         """Open one write transaction; commits at the end, rolls back on an exception.
 
-        One at a time, as SQLite has it by nature: who reads a row and then writes it never overwrites what another
-        wrote in between. Keep it short, and never open one inside another.
+        One at a time, as SQLite has it by nature: who reads a row and then writes it never overwrites what
+        another wrote in between. Keep it short, and never open one inside another.
         """
         # Threads queue here rather than at SQLite's lock, whose waiters sleep and look again: it stood idle half
         # of the time with four reviewers at work.

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,17 @@ def test_a_broken_file_keeps_the_last_good_one_and_a_missing_one_knows_nobody(
     path.unlink()
     clock.advance(1.0)
     assert worker.check(token) is None
+
+
+def test_a_good_token_is_good_while_another_thread_reads_them_first(state: State) -> None:
+    token = Access(state).create("ann", "reviewer")
+    for _ in range(20):
+        access, start = Access(state), threading.Barrier(4)
+
+        def check(access: Access = access, start: threading.Barrier = start) -> Principal | None:
+            start.wait()
+            return access.check(token)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = [done.result() for done in [pool.submit(check) for _ in range(4)]]
+        assert found == [Principal("ann", "reviewer")] * 4

@@ -62,8 +62,10 @@ class Automation:
 
     def policy(self, conn: Connection, endpoint: str) -> Policy:
         """Return the newest policy; makes the first from `automation.start`."""
-        self.ensure(conn, endpoint)
         policy = policies.newest(conn, endpoint)
+        if policy is None:
+            self.ensure(conn, endpoint)
+            policy = policies.newest(conn, endpoint)
         assert policy is not None
         return policy
 
