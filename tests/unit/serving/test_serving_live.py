@@ -144,3 +144,26 @@ def test_a_table_that_cannot_be_read_leaves_the_old_one_in_force(tmp_path: Path)
 
     asyncio.run(work())
     world.close()
+
+
+def test_a_row_names_the_table_that_assigned_it_though_another_came_meanwhile(tmp_path: Path) -> None:
+    """A candidate's answer that was in hand during a roll-back is of the canary's table, not of the newer one."""
+    world = World(tmp_path)
+
+    async def work() -> None:
+        world.publish(Endpoint("m@1", FULL, candidate="m@2", share=1.0))
+        core = await world.ready(world.core())
+        run = core._run
+
+        async def slow(*args: Any, **options: Any) -> None:
+            await run(*args, **options)
+            world.publish(Endpoint("m@1", FULL, warm=("m@2",)))
+            core.poll()
+            assert core.live.version == 2
+
+        core._run = slow  # type: ignore[method-assign]
+        await core.predict(ask())
+
+    asyncio.run(work())
+    assert [(r["version"], r["role"], r["routing"]) for r in world.rows()] == [("m@2", "candidate", 1)]
+    world.close()

@@ -256,8 +256,6 @@ class Core:
     # One answer
 
     async def _answer(self, desk: Desk, ask: Ask, row: Row, *, start_ns: int) -> Answer:
-        self.live.check()
-        route = self.live.endpoint(desk.name)
         key, now_ns = (self._journal.run, row.seq), row.t_ns
         public_id = encode_id(*key, self._secret)
         try:
@@ -265,9 +263,14 @@ class Core:
         except CaseError as error:
             await self._refuse(desk, ask, row, error, start_ns)
             raise
+        self.live.check()
+        route = self.live.endpoint(desk.name)
+        row.routing = self.live.version  # of this very route: the table may be swapped while the model runs
         chosen = assign(route, request=public_id, unit=ask.unit, now_ns=now_ns)
         drawn = draws(route.policy, public_id)
-        level = level_in_force(route.policy, now_ns=now_ns, watched=self._is_watched(desk))
+        watched = self._is_watched(desk)
+        row.flags |= 0 if watched else Flag.DEGRADED
+        level = level_in_force(route.policy, now_ns=now_ns, watched=watched)
         await self._run(row, item, chosen, level, deadline_ns=_deadline(start_ns, ask.deadline_s))
         ruling = decide(row.prediction, version=row.version, level=level, policy=route.policy, drawn=drawn)
         self._fill(desk, row, route, ruling=ruling, drawn=drawn, level=level)
@@ -322,7 +325,6 @@ class Core:
         row.route, row.level = ruling.route, level
         row.by = By.MODEL if ruling.route == Route.AUTO else By.NOBODY
         row.policy = route.policy.id
-        row.routing = self.live.table.version if self.live.table else 0
         row.audit_prob = route.policy.audit
         if ruling.route == Route.AUTO:
             row.deadline_ns = 0
@@ -332,8 +334,6 @@ class Core:
             row.flags |= Flag.BLIND
         if drawn.audited:
             row.flags |= Flag.LOTTERY
-        if not self._is_watched(desk):
-            row.flags |= Flag.DEGRADED
 
     def _keep(self, desk: Desk, ask: Ask, row: Row, public_id: str, item: Input) -> None:
         """Keep the input's bytes where the policy says so; what a person must see is always kept."""

@@ -34,6 +34,11 @@ class Live:
         self._next: Table | None = None  # read, but its versions are not all loaded yet
         self.table: Table | None = None
 
+    @property
+    def version(self) -> int:
+        """The version of the table in force; 0 before the first."""
+        return self.table.version if self.table else 0
+
     def endpoint(self, name: str) -> Endpoint:
         """Return the routing of an endpoint; raises BusyError before the first table."""
         if self.table is None or name not in self.table.endpoints:
@@ -42,7 +47,7 @@ class Live:
 
     def check(self) -> None:
         """Look at the page: one comparison when nothing changed."""
-        if self._page.routing == (self.table.version if self.table else 0):
+        if self._page.routing == self.version:
             return
         table = self._read(self._page.routing)
         if table is None:
