@@ -310,6 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parent", type=int, required=True)
     told = parser.parse_args(arguments)
     logging.basicConfig(level=os.environ.get("TENURE_LOG", "WARNING"), format=_LOG_FORMAT, stream=sys.stderr)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad form is the caller's news, not ours
     launch = msgspec.json.decode((told.folder / "launch.json").read_bytes(), type=Launch)
     sys.path.insert(0, launch.project.root)
     sock = socket.socket(fileno=told.socket)
