@@ -16,7 +16,7 @@ from tenure.clock import SystemClock
 from tenure.demo.inspection import project, story, summary
 from tenure.demo.inspection.narrator import Narrator
 from tenure.demo.inspection.source import Folder, Rendered, Source
-from tenure.demo.inspection.stage import PHOTOS_PER_S, Stage
+from tenure.demo.inspection.stage import Stage
 from tenure.errors import TenureError
 
 app = typer.Typer(help="Runnable demonstrations.", no_args_is_help=True)
@@ -76,7 +76,7 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
         tell.say(f"working folder: {folder}")
         made = project.write(
-            folder, port=port, console_port=console_port, qps=2 * PHOTOS_PER_S * speed, real=photos is not None
+            folder, port=port, console_port=console_port, qps=2 * source.rate * speed, real=photos is not None
         )
         stage = Stage(made, project.people(made), source, seed=seed, speed=speed, clock=clock, tell=tell)
         return _play(stage, once=once)

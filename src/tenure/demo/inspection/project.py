@@ -69,7 +69,7 @@ endpoints:
       keep_warm: 10m
     monitor:
       pane: 1s
-      reference: 25
+      reference: {reference}
       false_alarms: 1 per 1d
       tolerance: 5%
       notice: 10m
@@ -106,6 +106,7 @@ def write(
         console_port=console_port,
         qps=qps,
         shadow_labels=100 if real else 900,
+        reference=20 if real else 25,
         command=msgspec.json.encode(command).decode(),
     )
     with (folder / FILE).open("x") as file:

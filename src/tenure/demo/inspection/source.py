@@ -16,7 +16,12 @@ _STREAM = 2_000_003
 
 
 class Source(Protocol):
-    """Photos to train on, and photos for the line, before and after the light goes."""
+    """Photos to train on, and photos for the line, before and after the light goes.
+
+    `rate` is how many the line takes a second, at speed 1.
+    """
+
+    rate: float
 
     def first(self) -> Sequence[Photo]:
         """Return the labelled photos that version 1 is trained on."""
@@ -46,6 +51,8 @@ class Source(Protocol):
 class Rendered:
     """Phones rendered as they are needed; no two are the same."""
 
+    rate = 50.0
+
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._light = 1.0
@@ -72,8 +79,11 @@ class Rendered:
 class Folder:
     """Real photos, each sent once: the same tile again would be no new evidence for a certificate.
 
-    Half of the photos in normal light train version 1; the dark ones are for the line.
+    Half of the photos in normal light train version 1; the dark ones are for the line. It is slow, so that the
+    monitor sees enough panes of the normal light.
     """
+
+    rate = 5.0
 
     def __init__(self, path: Path, seed: int) -> None:
         normal = folder.read(path, NORMAL_EXPOSURE, seed=seed)

@@ -22,7 +22,6 @@ Check = Callable[[], tuple[bool, str]]
 """Says whether the evidence is there, and in words what is missing."""
 
 PERIOD_S = 0.4
-PHOTOS_PER_S = 50.0
 
 
 class Stage:
@@ -57,7 +56,7 @@ class Stage:
         self.server = Server(self.project)
         self.server.start()
         self.operator = Operator(self.server.console_url, self.tokens.operator)
-        rate = PHOTOS_PER_S * self.speed
+        rate = self.source.rate * self.speed
         self.line = Line(self.server.url, self.tokens.client, self.source.next, rate=rate, clock=self.clock)
         self.inspectors = [
             Inspector(self.server.console_url, name, token, self.line.catalogue, seed=self.seed)

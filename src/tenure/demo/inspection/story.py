@@ -73,7 +73,7 @@ def earning(stage: Stage) -> None:
 def better_and_worse(stage: Stage) -> None:
     """Act 4: a better version takes over step by step; a bad one is rolled back by the gate."""
     stage.tell.act(4, "version 2 takes over step by step; a bad version does not")
-    stage.facts["v2"] = _roll_out(stage, "v2", cap_s=75)
+    stage.facts["v2"] = _roll_out(stage, "v2", cap_s=90)
     if stage.facts["v2"]["state"] == "completed" and stage.operator.level() != "partial":
         _climb(stage, name="v2")
     stage.facts["bad"] = _roll_out(stage, "bad", cap_s=45)
@@ -128,18 +128,17 @@ def earning_again(stage: Stage) -> None:
         stage.facts["retraining"] = found
         return found["state"] in ("registered", "failed"), f"training is {found['state']}"
 
-    stage.until(trained, cap_s=90)
+    stage.until(trained, cap_s=180)
     found = stage.facts["retraining"]
     if found["state"] != "registered":
         tell.say(f"the training is {found['state']}: {found['log'][-300:]}")
         return
     stage.versions["v3"] = found["version"]
     tell.say(_compared(found))
-    stage.facts["v3"] = _roll_out(stage, "v3", cap_s=60)
-    if stage.facts["v3"]["state"] == "completed":
-        _climb(stage, name="after")
-        stage.let_run(500, cap_s=15)
-        _say_share(stage, "after")
+    stage.facts["v3"] = _roll_out(stage, "v3", cap_s=90)
+    _climb(stage, name="after")
+    stage.let_run(500, cap_s=15)
+    _say_share(stage, "after")
 
 
 # Parts of the acts
@@ -284,8 +283,8 @@ def _shock_facts(stage: Stage, alarm: dict[str, Any], report: dict[str, Any], *,
 
 def _blind_boards(stage: Stage) -> str:
     """Say why the drift boards did not fire."""
-    boards = stage.operator.reference()
-    return str(boards.get("sentence") or boards)[:400]
+    boards = stage.operator.reference()["boards"]
+    return "; ".join(f"board {b['board']}: {b['note']}" for b in boards)
 
 
 def _collect(stage: Stage) -> int:

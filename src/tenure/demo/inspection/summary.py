@@ -90,7 +90,11 @@ def sentences(found: dict[str, Any]) -> list[str]:
     said += [_phase(name, found[name]) for name in ("before", "during", "after") if found[name]["requests"]]
     said += [*_bad(found), *_shock(found)]
     valid = [c["claim"] for c in found["certificates"] if c["state"] == "valid"]
-    said += [f"Certificates: {len(found['certificates'])} issued, {len(valid)} in force.", *valid]
+    bold = len({(c["version"], c["side"]) for c in found["certificates"]})
+    said.append(
+        f"Certificates: {len(found['certificates'])} issued for {bold} kinds of answers, {len(valid)} in force."
+    )
+    said += valid
     said.append(f"In the end: {found['level']}. Why not higher: {found['why_not_higher']}")
     judged = sum(p["judged"] for p in found["inspectors"].values())
     wrong = sum(p["wrong"] for p in found["inspectors"].values())

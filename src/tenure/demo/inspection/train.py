@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ HARD_PATCHES = 10
 NEAR_PATCHES = 12
 """Patches with a defect that are drawn from each photo, at most."""
 
-NEWEST = 1600
+NEWEST, TESTED = 1400, 300
 """Of the judged photos the command takes the newest: what changed is in them, and the line is waiting."""
 
 BROKEN_CONTRAST = 8.0
@@ -255,9 +255,8 @@ def main() -> None:
     """Train on the original photos and on what people judged, as the retraining contract asks."""
     originals = folders.read(Path(sys.argv[1])) if len(sys.argv) > 1 else []
     dataset, output = Path(os.environ["TENURE_DATASET"]), Path(os.environ["TENURE_OUTPUT"])
-    judged = list(_judged(dataset))
-    known = originals + [photo for split, photo in judged if split == "train"][-NEWEST:]
-    test = [photo for split, photo in judged if split == "test"]
+    known = originals + _judged(dataset, "train", newest=NEWEST)
+    test = _judged(dataset, "test", newest=TESTED)
     print(f"{len(originals)} original photos, {len(known) - len(originals)} judged ones, {len(test)} to test on")
     made = train(known)
     made.write(output / "files")
@@ -268,11 +267,11 @@ def main() -> None:
     print(json.dumps(metrics))
 
 
-def _judged(dataset: Path) -> Iterator[tuple[str, Photo]]:
-    """Yield (`train` or `test`, photo) of a frozen data set."""
-    for line in (dataset / "index.jsonl").read_bytes().splitlines():
-        row = msgspec.json.decode(line, type=_Row)
-        yield row.split, Photo((dataset / row.file).read_bytes(), row.label, row.boxes)
+def _judged(dataset: Path, split: str, *, newest: int) -> list[Photo]:
+    """Return the newest photos of one part of a frozen data set, whose rows are in order of time."""
+    lines = (dataset / "index.jsonl").read_bytes().splitlines()
+    rows = [row for line in lines if (row := msgspec.json.decode(line, type=_Row)).split == split]
+    return [Photo((dataset / row.file).read_bytes(), row.label, row.boxes) for row in rows[-newest:]]
 
 
 class _Row(msgspec.Struct, frozen=True):
