@@ -81,7 +81,7 @@ def check(arguments: list[str]) -> int:
     """Run every static check, also after one failed; returns 1 when any did."""
     set_up("dev")
     steps = {
-        "ruff check": [BIN / "ruff", "check", "--quiet", ".", "do"],
+        "ruff check": [BIN / "ruff", "check", "--no-cache", "--quiet", ".", "do"],
         "ruff format": [BIN / "ruff", "format", "--check", "--quiet", ".", "do"],
         "mypy": [BIN / "mypy", "--no-error-summary"],
         "import-linter": [BIN / "lint-imports", "--no-logo"],

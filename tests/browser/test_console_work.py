@@ -180,7 +180,7 @@ def test_the_level_goes_down_when_an_operator_says_so(page: Any, console: Consol
 def test_an_operator_rolls_back(page: Any, console: Console) -> None:
     page.goto(f"{console.url}/#/e/phones/rollout")
     page.get_by_role("button", name="Roll back").click()
-    dialog = page.get_by_role("dialog", name="Roll back scratch-2?")
+    dialog = page.get_by_role("dialog", name="Roll back scratch-2@b07d?")
     dialog.get_by_label("Reason").fill("customers complain")
     dialog.get_by_role("button", name="Roll back").click()
     page.get_by_text("Rolled back.").wait_for()

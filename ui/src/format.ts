@@ -52,7 +52,7 @@ export function value(x: unknown): string {
   return typeof x === "object" ? JSON.stringify(x) : String(x);
 }
 
-/** `name@sha8` without the hash. */
+/** `name@sha8` with half of the hash: enough to tell versions of one name apart. */
 export function short(version: string | null | undefined): string {
-  return version ? (version.split("@")[0] ?? version) : "–";
+  return version ? version.replace(/@([0-9a-f]{4})[0-9a-f]{4}$/, "@$1") : "–";
 }

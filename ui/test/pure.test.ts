@@ -21,7 +21,7 @@ describe("numbers", () => {
     expect([percent(0.05), percent(0.1234), percent(null)]).toEqual(["5 %", "12.3 %", "–"]);
     expect([seconds(0.25), seconds(90), seconds(7200)]).toEqual(["250 ms", "2 min", "2 h"]);
     expect([ago(0, 120e6), ago(60e6, 0), ago(null, 0)]).toEqual(["2 min ago", "in 1 min", "–"]);
-    expect(short("scratch-1@4f1c9a02")).toBe("scratch-1");
+    expect(short("scratch-1@4f1c9a02")).toBe("scratch-1@4f1c");
   });
 });
 

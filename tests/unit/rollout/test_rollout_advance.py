@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from rollout_rig import ALL, FIVE, plan, rollout
 
+from rollout_rig import ALL, FIVE, plan, rollout
 from tenure.deploy.rollout.advance import Progress, Verdict, advance, waits
 from tenure.deploy.rollout.command import commanded, kind_of
 from tenure.deploy.rollout.plan import Plan, blue_green, default_plan, evidence_key, plan_from_spec, problems

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from rollout_rig import (
     ALL,
     FAILED,
@@ -24,7 +25,6 @@ from rollout_rig import (
     rollout,
     rows,
 )  # fmt: skip
-
 from tenure.clock import ManualClock
 from tenure.data.records import Status
 from tenure.data.state import State

@@ -3,8 +3,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from rollout_rig import ALL, FAILED, FIVE, HALF, LATE, SHADOW, WRONG, plan, rollout
 
+from rollout_rig import ALL, FAILED, FIVE, HALF, LATE, SHADOW, WRONG, plan, rollout
 from tenure.deploy.rollout.advance import Verdict
 from tenure.deploy.rollout.judge import FAMILY, MISSING, REQUESTS, SWITCHED, Count, judge
 from tenure.types import Outcome

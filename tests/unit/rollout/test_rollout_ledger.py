@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from rollout_rig import ALL, FIVE, HALF, NAME, SHADOW, V1, V2, V3, feed, ledger, plan
 
+from rollout_rig import ALL, FIVE, HALF, NAME, SHADOW, V1, V2, V3, feed, ledger, plan
 from tenure.clock import ManualClock
 from tenure.data import tables as t
 from tenure.data.state import State, verify_audit

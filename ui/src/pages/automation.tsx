@@ -10,6 +10,7 @@ import { attempt } from "../parts/toast";
 import { operates } from "../session";
 import type { Automation, Certificate, Lineage, Shadow } from "../types";
 
+const RECENT = 3;
 const TOPICS = ["levels", "lineages", "certificates", "routing"];
 
 export function AutomationPage({ endpoint }: { endpoint: string }) {
@@ -17,6 +18,9 @@ export function AutomationPage({ endpoint }: { endpoint: string }) {
   const head = <PageHead title="Automation" sub={endpoint} />;
   if (!data) return <>{head}<Waiting fault={fault} /></>;
   const valid = data.certificates.filter((c) => c.state === "valid");
+  const open = data.lineages.filter((l) => l.state !== "closed");
+  const counting = open.filter((l) => l.labels > 0);
+  const idle = open.filter((l) => l.labels === 0);
   const past = data.certificates.filter((c) => c.state !== "valid");
   return (
     <>
@@ -30,13 +34,28 @@ export function AutomationPage({ endpoint }: { endpoint: string }) {
         {valid.length === 0 && <Empty title="No certificate is in force">Without one the model decides nothing by itself. Blind judgements of people earn it.</Empty>}
         {valid.map((c) => <CertificateRow key={c.id} certificate={c} now={data.now_us} />)}
       </Card>
-      {data.lineages.filter((l) => l.state !== "closed").map((l) => <LineageCard key={l.id} lineage={l} certificates={valid} />)}
+      {counting.map((l) => <LineageCard key={l.id} lineage={l} certificates={valid} />)}
+      {idle.length > 0 && (
+        <Card title="Evidence not begun" wide>
+          <ul>{idle.map((l) => <li key={l.id}>{l.side === "*" ? "all answers" : `answers “${l.side}”`} of {short(l.version)}: bound {percent(l.bound)}; it begins with the first blind judgements of this version.</li>)}</ul>
+        </Card>
+      )}
       {data.shadow && <Agreement shadow={data.shadow} />}
       <Card title="Every move of the level" wide>
         {data.moves.length === 0 && <Empty title="The level has not moved yet" />}
         <ol class="moves">{data.moves.map((m) => <li key={m.id}><span class="when">{clock(m.at_us)}</span><span><b>{words(m.from_level)} → {words(m.to_level)}</b> {m.cause} <span class="quiet">{m.author}</span></span></li>)}</ol>
       </Card>
-      {past.length > 0 && <Card title="Past certificates" wide>{past.map((c) => <CertificateRow key={c.id} certificate={c} now={data.now_us} />)}</Card>}
+      {past.length > 0 && (
+        <Card title="Past certificates" wide>
+          {past.slice(0, RECENT).map((c) => <CertificateRow key={c.id} certificate={c} now={data.now_us} />)}
+          {past.length > RECENT && (
+            <details>
+              <summary>{count(past.length - RECENT)} older</summary>
+              {past.slice(RECENT).map((c) => <CertificateRow key={c.id} certificate={c} now={data.now_us} />)}
+            </details>
+          )}
+        </Card>
+      )}
     </>
   );
 }
