@@ -177,8 +177,8 @@ class Controller:
             positions = self.archive.store(conn)
         self.archive.committed(positions)
         self._lost_place = False
+        self._page.controller_ns = self._clock.now_ns()  # first: who sees the table must see who watches it
         self._show()
-        self._page.controller_ns = self._clock.now_ns()
         self._spool.tick()
 
     @contextmanager

@@ -257,3 +257,15 @@ def test_two_endpoints_get_routes_of_their_own(tmp_path: Path, clock: ManualCloc
     routes = made.controller.publisher.table.endpoints
     assert {name: route.stable for name, route in routes.items()} == {"phones": "m@1", "tablets": "k@1"}
     assert routes["phones"].policy.salt != routes["tablets"].policy.salt
+
+
+def test_no_worker_sees_a_table_before_it_sees_the_controller(tmp_path: Path, clock: ManualClock) -> None:
+    """Else the first requests at `partial` or `full` would go to people, as without a controller."""
+    spec = EndpointSpec(input="image", automation=Automation(start="full", max="full", errors=0.05))
+    made = World(project(tmp_path, spec), clock)
+    (made.folder / "routing").rmdir()
+    (made.folder / "routing").write_text("a file where the folder should be")
+    with pytest.raises(OSError):
+        made.controller.start()
+    assert made.page.routing == 0
+    assert made.page.controller_ns == clock.now_ns()
