@@ -145,14 +145,14 @@ def test_a_long_poll_ends_with_the_reviewers_decision(world: World, client: Clie
 
 
 def test_predict_with_wait_holds_the_request_until_a_person_decided(world: World) -> None:
-    before = {r["seq"] for r in world.rows(where="endpoint = 'photos'")}
+    before = {(r["run"], r["seq"]) for r in world.rows(where="endpoint = 'photos'")}
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(
             world.client().call, "POST", "/v1/photos/predict?wait=30", photo(50), {"Content-Type": "image/png"}
         )
         row = None
         while row is None:
-            new = [r for r in world.rows(where="endpoint = 'photos'") if r["seq"] not in before]
+            new = [r for r in world.rows(where="endpoint = 'photos'") if (r["run"], r["seq"]) not in before]
             row = new[0] if new else None
         item = encode_id(row["run"], row["seq"], system.secret(world.folder))
         _judge(world, _wait_for_item(world, item), "big")
