@@ -10,7 +10,7 @@ from typing import Protocol
 from tenure.demo.inspection import folder, models, photos
 from tenure.demo.inspection.photos import Photo
 
-DARK = 0.45
+DARK = 0.35
 NORMAL_EXPOSURE, DARK_EXPOSURES = (6,), (1, 2)
 _STREAM = 2_000_003
 

@@ -220,13 +220,15 @@ def _roll_out(stage: Stage, name: str, *, cap_s: float) -> dict[str, Any]:
     operator, version = stage.operator, stage.versions[name]
     begin, number = stage.line.count(), operator.roll_out(version)
     stage.tell.say(f"rollout of {name} {version}")
-    step = -1
+    step, hidden = -1, operator.level() in ("human_only", "shadow")
 
     def ended() -> tuple[bool, str]:
         nonlocal step
         found = operator.rollout(number)
         if found["state"] == "paused":
             operator.command(number, "resume", "looked at")
+        elif hidden and found["step"] > 0 and found["state"] == "running":
+            operator.command(number, "promote", "at shadow nobody sees its answers: no share shows more")
         if found["step"] != step and found["state"] == "running":
             step = found["step"]
             stage.tell.say(f"  step {step + 1}: {_step(found['ladder'][step])}")
