@@ -47,7 +47,7 @@ _SAMPLE_NS = 1_000_000_000
 _EXPORT_NS = 1_000_000_000
 _LEVELS_NS = 1_000_000_000
 _GRACE_US = 300_000
-_POLL_BYTES = 8 << 20
+_POLL_BYTES = 2 << 20  # more makes a long transaction, for which every command has to wait
 
 _BY = {"person": By.PERSON, "fallback": By.FALLBACK}
 
@@ -110,9 +110,9 @@ class Controller:
                 if self._clock.monotonic_ns() >= due_ns:
                     due_ns = 0  # again at once when it fails
                     start_ns = self._clock.monotonic_ns()
-                    self.tick()
+                    behind = self.tick()
                     self._slowly()
-                    due_ns = start_ns + period_ns
+                    due_ns = start_ns + (0 if behind else period_ns)
                 else:
                     self.deliver()
             except Exception:  # noqa: BLE001  # the control plane must outlive any single fault
@@ -152,14 +152,17 @@ class Controller:
 
     # One tick
 
-    def tick(self) -> None:
-        """Read, reconcile, decide, publish; after a tick that raised, the next one does its work too."""
+    def tick(self) -> bool:
+        """Read, reconcile, decide, publish; after a tick that raised, the next one does its work too.
+
+        Returns whether there is more to read at once.
+        """
         now_us = self._state.now_us()
         if self._lost_place:
             self.archive.rewind()
         self._lost_place = True
         frames = [read.frame for read in self.keeper.poll(_POLL_BYTES)]
-        behind = sum(frame.end - frame.offset for frame in frames) > _POLL_BYTES // 2
+        behind = sum(frame.end - frame.offset for frame in frames) >= _POLL_BYTES
         for fault in self.keeper.take_faults():
             _log.error("bad bytes in the log were put aside: %s", fault)
         with self._change() as conn:
@@ -180,6 +183,7 @@ class Controller:
         self._page.controller_ns = self._clock.now_ns()  # first: who sees the table must see who watches it
         self._show()
         self._spool.tick()
+        return behind
 
     @contextmanager
     def _change(self) -> Iterator[Connection]:
