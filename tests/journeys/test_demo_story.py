@@ -21,9 +21,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def test_nothing_is_lost_or_doubled(story: dict) -> None:
-    log = story["log"]
-    assert log["answered"] == log["logged"] == story["all"]["requests"]
-    assert (log["lost"], log["doubled"]) == (0, 0)
+    """A request whose connection broke may be in the log or not; an answered one is there exactly once."""
+    log, unanswered = story["log"], story["all"]["requests"] - story["log"]["answered"]
+    assert (log["lost"], log["doubled"], log["undecided"]) == (0, 0, 0)
+    assert 0 <= log["logged"] - log["answered"] <= unanswered <= sum(story["faults"].values())
 
 
 def test_version_1_was_certified_before_it_decided(story: dict) -> None:
@@ -52,6 +53,7 @@ def test_the_alarm_names_the_brightness_and_people_take_over(story: dict) -> Non
 
 
 def test_version_3_is_trained_on_what_people_said(story: dict) -> None:
+    assert story["collected"] > 500
     assert story["retraining"]["state"] == "registered"
     assert story["versions"]["v3"] == story["retraining"]["version"]
 

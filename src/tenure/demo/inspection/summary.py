@@ -87,6 +87,8 @@ def sentences(found: dict[str, Any]) -> list[str]:
         f"{log['answered']:,} answers, {log['logged']:,} rows in the log, {log['lost']} lost, "
         f"{log['doubled']} doubled.",
     ]
+    if found["faults"]:
+        said.append("Without an answer: " + ", ".join(f"{n} {what}" for what, n in found["faults"].items()) + ".")
     said += [_phase(name, found[name]) for name in ("before", "during", "after") if found[name]["requests"]]
     said += [*_bad(found), *_shock(found)]
     valid = [c["claim"] for c in found["certificates"] if c["state"] == "valid"]
