@@ -166,8 +166,30 @@ def test_labels_of_the_shadow_step(any_state: State) -> None:
             if shadow is not None:
                 answer(conn, f"i{number}", V2, shadow, role="shadow")
         made.count_labels(conn, now)
-        assert labels.labels(conn, now) == 3  # the candidate answered three of the four
+        assert labels.labels(conn, now, any_state.now_us()) == 3  # the candidate answered three of the four
     assert counts(made, "wrong_decision") == {(0, 0.5): (2, 0, 3, 3)}
+
+
+def test_labels_count_up_to_the_oldest_open_request(any_state: State, clock: ManualClock) -> None:
+    """Agreements are judged at once and disagreements twice: in order of arrival a bad version looks perfect."""
+    made = started(any_state, plan(SHADOW, FIVE, ALL, gates=(WRONG,)))
+    now = made.active(None, NAME)
+    assert now is not None
+    with any_state.begin() as conn:
+        at = any_state.now_us()
+        for number, truth in enumerate(("good", None, "good", "good")):
+            item(conn, number, truth=truth, said="good", rollout=now.id, created_us=at + number * 1_000_000)
+            answer(conn, f"i{number}", V2, "defect" if truth is None else "good", role="shadow")
+    clock.advance(10.0)
+    with any_state.begin() as conn:
+        made.count_labels(conn, now)
+        assert labels.labels(conn, now, any_state.now_us()) == 1
+    assert counts(made, "wrong_decision") == {(0, 0.5): (0, 0, 1, 1)}
+    clock.advance(labels.PATIENCE_US / 1e6)
+    with any_state.begin() as conn:
+        made.count_labels(conn, now)
+        assert labels.labels(conn, now, any_state.now_us()) == 3
+    assert counts(made, "wrong_decision") == {(0, 0.5): (0, 0, 3, 3)}
 
 
 def test_a_sticky_unit_s_wrong_decision_counts_once(any_state: State) -> None:

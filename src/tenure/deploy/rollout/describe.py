@@ -45,7 +45,7 @@ def history(conn: Connection, endpoint: str) -> list[dict[str, Any]]:
     return [{**row, "plan": json.loads(row["plan"])} for row in conn.execute(query).mappings()]
 
 
-def progress(conn: Connection, rollout: Rollout) -> Progress:
+def progress(conn: Connection, rollout: Rollout, now_us: int) -> Progress:
     """Return the requests and labels of the step at hand."""
     e = t.evidence.c
     mine = (e.rollout == rollout.id, e.step == rollout.step, e.gate == REQUESTS)
@@ -53,7 +53,7 @@ def progress(conn: Connection, rollout: Rollout) -> Progress:
     wanted = rollout.plan.steps[rollout.step].min_labels
     return Progress(
         requests=requests,
-        labels=labels.labels(conn, rollout) if wanted else 0,
+        labels=labels.labels(conn, rollout, now_us) if wanted else 0,
         accepted=store.accepted(conn, rollout),
     )
 
@@ -104,7 +104,7 @@ def _waits(conn: Connection, rollout: Rollout, stored: dict[tuple[int, str], Ver
     if rollout.state not in ACTIVE:
         return []
     here = [v for (step, _), v in stored.items() if step == rollout.step]
-    waits = advance.waits(rollout, here, progress(conn, rollout), now_us)
+    waits = advance.waits(rollout, here, progress(conn, rollout, now_us), now_us)
     return [*(["an operator to resume it"] if rollout.state == "paused" else []), *waits]
 
 

@@ -19,6 +19,10 @@ from tenure.deploy.rollout.plan import WRONG
 GATES = (WRONG, MISSING, OUTSTANDING)
 """The rows of evidence that labels make."""
 
+PATIENCE_US = 600_000_000
+"""How long an open request holds those behind it back where the plan sets no maturity; then it is missing."""
+
+_OPEN = ("open", "judged", "conflict")
 _I, _P = t.review_items.c, t.item_predictions.c
 
 
@@ -42,7 +46,23 @@ def signature(conn: Connection, rollout: Rollout, now_us: int) -> tuple[int, ...
     query = sa.select(
         sa.func.count(), sa.func.sum(mature), sa.func.sum(resolved), sa.func.max(_I.resolution)
     ).where(_I.rollout == rollout.id)
-    return tuple(int(n or 0) for n in conn.execute(query).one())
+    front = min(front_us(conn, rollout, now_us), now_us)
+    return (*(int(n or 0) for n in conn.execute(query).one()), front if front < now_us else 0)
+
+
+def front_us(conn: Connection, rollout: Rollout, now_us: int) -> int:
+    """Return the time of the oldest drawn request that people have still to judge: labels count up to there.
+
+    Cases that are judged fast differ from the others: a disagreement waits for a second reader, so that counting
+    labels as they come would count the agreements first.
+    """
+    patience = maturity_us(rollout) or PATIENCE_US
+    query = sa.select(sa.func.min(_I.created_us)).where(
+        _I.endpoint == rollout.endpoint, _I.state.in_(_OPEN), _I.lottery == 1,
+        _I.created_us >= max(rollout.created_us, now_us - patience),
+    )  # fmt: skip
+    found = conn.execute(query).scalar()
+    return now_us + 1 if found is None else int(found)
 
 
 def counted(conn: Connection, rollout: Rollout, now_us: int) -> list[Count]:
@@ -50,7 +70,7 @@ def counted(conn: Connection, rollout: Rollout, now_us: int) -> list[Count]:
 
     A request counts once it is older than the gate's maturity; then one without a label is missing.
     """
-    old_enough = now_us - maturity_us(rollout)
+    old_enough = min(now_us - maturity_us(rollout), front_us(conn, rollout, now_us) - 1)
     rows = list(_drawn(conn, rollout))
     mature = [r for r in rows if r.created_us <= old_enough]
     late = [msgspec.structs.replace(r, wrong=r.wrong is None) for r in mature]
@@ -68,8 +88,8 @@ def counted(conn: Connection, rollout: Rollout, now_us: int) -> list[Count]:
     return counts
 
 
-def labels(conn: Connection, rollout: Rollout) -> int:
-    """Return how many labels the step has, of requests since it began.
+def labels(conn: Connection, rollout: Rollout, now_us: int) -> int:
+    """Return how many labels the step has, of requests since it began and up to the front.
 
     In the shadow: those that the candidate answered too. While requests are shared: of both versions, so that the
     count does not tell which version a request went to.
@@ -78,6 +98,7 @@ def labels(conn: Connection, rollout: Rollout) -> int:
         sa.select(sa.func.count())
         .select_from(t.review_items)
         .where(_I.endpoint == rollout.endpoint, _I.state == "resolved", _I.created_us >= rollout.step_started_us)
+        .where(_I.created_us < front_us(conn, rollout, now_us))
     )
     if rollout.plan.is_shadow(rollout.step):
         query = query.where(sa.exists().where(_P.item == _I.id, _P.version == rollout.candidate))

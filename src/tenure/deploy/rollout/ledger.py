@@ -209,7 +209,7 @@ class Rollouts:
 
     def progress(self, conn: Connection, rollout: Rollout) -> Progress:
         """Return how far the step at hand is."""
-        return description.progress(conn, rollout)
+        return description.progress(conn, rollout, self.state.now_us())
 
     # ---- parts
 
