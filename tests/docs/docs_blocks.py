@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w.-]+\.py)\n")
 SERVER_START_S = 60
+READER_S = 20.0
 
 
 class Step(NamedTuple):
@@ -69,6 +70,11 @@ class Reader:
             output = self._run(self._now(step.command))
         wanted = "\n".join(step.shown)
         pattern = re.escape(wanted).replace("…", ".*")
+        end = time.monotonic() + READER_S
+        while step.command.startswith("tenure log") and not re.fullmatch(pattern, output, re.DOTALL):
+            if time.monotonic() > end:  # shadows answer after the reply; a reader types slower than that
+                break
+            output = self._run(self._now(step.command))
         assert re.fullmatch(pattern, output, re.DOTALL), (
             f"$ {step.command}\n{output}\n--- the page shows\n{wanted}"
         )

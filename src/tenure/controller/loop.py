@@ -40,6 +40,7 @@ from tenure.monitor.software import ProcessSampler
 from tenure.scope.project import Project
 from tenure.seeds import fresh_u64
 from tenure.settings import Settings
+from tenure.types import Level
 
 _log = logging.getLogger("tenure.controller")
 _TIDY_NS = 60_000_000_000
@@ -82,7 +83,7 @@ class Controller:
         self._encoders: dict[str, Encoder] = {}
         self._sampler = ProcessSampler()
         self._sampled_ns = 0
-        self._levelled: dict[str, tuple[RolloutRouting, int]] = {}
+        self._levelled: dict[str, tuple[tuple[RolloutRouting, Level], int]] = {}
         self._exported_ns = 0
         self._retrain_later: tuple[str, str] | None = None
         self._deciding = Lock()
@@ -242,13 +243,14 @@ class Controller:
     ) -> list[str]:
         """Let the level move: each second suffices for evidence; other versions and commands do not wait."""
         now_ns, known = self._clock.monotonic_ns(), self._levelled.get(name)
-        if known is not None and known[0] == routing and now_ns - known[1] < _LEVELS_NS and not at_once:
+        seen = routing, self._automation.level_in(conn, name)  # an operator may command in another process
+        if known is not None and known[0] == seen and now_ns - known[1] < _LEVELS_NS and not at_once:
             return []
         live = _live(routing.stable, routing.candidate, routing.shadows)
         moves = self._automation.reconcile(
             conn, name, now_us, live=live, in_rollout=routing.rollout is not None, granted=routing.granted
         )
-        self._levelled[name] = routing, now_ns
+        self._levelled[name] = (routing, self._automation.level_in(conn, name)), now_ns
         return [f"{name}: {move.sentence}" for move in moves]
 
     def _deliver(self, conn: Connection, now_us: int) -> None:
