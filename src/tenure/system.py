@@ -237,9 +237,13 @@ class Server:
         prepare(self.folder)
         self._check_tokens(open_loopback)
         self._lock = supervisor.claim(self.folder)
-        self.page = ControlPage.create(self.folder / "control.page", workers=options.workers)
-        self._data = supervisor.bind(options.host, options.port)
-        self._console = supervisor.bind(options.host, options.console_port)
+        try:
+            self.page = ControlPage.create(self.folder / "control.page", workers=options.workers)
+            self._data = supervisor.bind(options.host, options.port)
+            self._console = supervisor.bind(options.host, options.console_port)
+        except BaseException:
+            os.close(self._lock)  # or the next try would find the folder taken
+            raise
         launch = msgspec.json.encode(Launch(self.project, open_loopback))
         (self.folder / "launch.json").write_bytes(launch)
         roles = [
@@ -259,7 +263,7 @@ class Server:
 
         state = State.open(state_url(self.project), SystemClock())
         try:
-            if not Access(state).list():
+            if all(listed.revoked_us is not None for listed in Access(state).list()):
                 raise AccessError(
                     "nobody could call this server: it has no tokens; make one with `tenure token create`, "
                     "or allow calls without a token on loopback with --open-loopback",

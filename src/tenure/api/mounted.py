@@ -108,7 +108,7 @@ class Mounted:
         controller, services = system.control(
             self.project, self.folder, clock=SystemClock(), settings=self._settings
         )
-        if not self._open and not services.access.list():
+        if not self._open and all(a.revoked_us is not None for a in services.access.list()):
             raise AccessError(
                 "nobody could call this app: it has no tokens; run `tenure token create NAME --role client`",
                 at="tokens",

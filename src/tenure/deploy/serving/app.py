@@ -94,9 +94,8 @@ class _Doors:
         start_ns = self._clock.monotonic_ns()
         self._slot.add("requests")
         endpoint = request.path_params["endpoint"]
-        desk = self._core.desks.get(endpoint)
-        limit = desk.spec.serve.max_body if desk else _FEEDBACK_BYTES
-        answer = await self._core.predict(await _ask(request, endpoint, limit))
+        desk = self._core.gate(_token(_headers(request)), endpoint)
+        answer = await self._core.predict(await _ask(request, endpoint, desk.spec.serve.max_body))
         self._slot.observe((self._clock.monotonic_ns() - start_ns) // 1000)
         self._slot.add("auto" if answer.status == "decided" else "pending")
         return _answer(answer, request.scope.get("root_path", ""))

@@ -92,8 +92,7 @@ class Core:
             MissingError, AccessError, CaseError, BusyError, ConflictError: as `{"error", "code", "at"}` says.
         """
         start_ns, now_ns = self._clock.monotonic_ns(), self._clock.now_ns()
-        self._may(ask.token)
-        desk = self._desk(ask.endpoint)
+        desk = self.gate(ask.token, ask.endpoint)
         self._shed(desk)
         key = (self._journal.run, self._journal.next_seq())
         fault = ask.fault or _fault(desk, ask)
@@ -166,6 +165,16 @@ class Core:
         self._looking.shutdown(wait=False)
 
     # Admission
+
+    def gate(self, token: str, endpoint: str) -> Desk:
+        """Let a caller in, or not; a door asks before it reads a body, so that a stranger costs a head only.
+
+        Raises:
+            AccessError: the token may not predict.
+            MissingError: no such endpoint.
+        """
+        self._may(token)
+        return self._desk(endpoint)
 
     def _desk(self, endpoint: str) -> Desk:
         try:
