@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_world import World
+from serving_world import SECRET, World, ask
 
+from tenure.data.records import decode_id
 from tenure.deploy.serving.app import data_app
+from tenure.deploy.serving.book import Book
 from tenure.deploy.serving.core import guard
+from tenure.types import Decision, Level
 
 
 @pytest.mark.parametrize("endpoint", ["e", "nothing"])
@@ -43,3 +46,67 @@ def test_a_stranger_s_body_is_not_read(tmp_path: Path, endpoint: str) -> None:
         world.close()
     assert sent[0]["status"] == 401
     assert json.loads(sent[1]["body"])["code"] == "unauthenticated"
+
+
+def test_a_number_that_cannot_be_logged_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    sent: list[dict[str, Any]] = []
+    body = json.dumps({"id": "x", "truth": 2**64}).encode()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def work() -> None:
+        app = data_app(world.core(), page=world.page, slot=world.page.slot(0), clock=world.clock)
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/feedback", "raw_path": b"", "root_path": "",
+            "query_string": b"", "headers": [], "scheme": "http", "server": ("127.0.0.1", 1),
+            "client": ("127.0.0.1", 2), "http_version": "1.1", "asgi": {"version": "3.0"},
+        }  # fmt: skip
+        await app(scope, receive, send)
+
+    try:
+        asyncio.run(work())
+    finally:
+        world.close()
+    assert sent[0]["status"] == 422
+    assert json.loads(sent[1]["body"])["at"] == "truth"
+
+
+def test_a_clock_that_stepped_back_does_not_hide_a_dead_controller(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.page.controller_ns = world.clock.now_ns() + 3_600_000_000_000
+    world.at(Level.FULL)
+
+    async def work() -> str:
+        return (await (await world.ready(world.core())).predict(ask())).status
+
+    try:
+        assert asyncio.run(work()) == "pending"
+    finally:
+        world.close()
+
+
+def test_a_forgotten_decision_is_read_from_the_log(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.at(Level.HUMAN_ONLY)
+
+    async def work() -> tuple[str, str | None]:
+        core = await world.ready(world.core())
+        core.book = Book(size=1)
+        answer = await core.predict(ask())
+        key = decode_id(answer.id, SECRET)
+        assert key is not None
+        world.decide([(*key, 7.0)])
+        core.poll()
+        core.book.decided((1, 1), Decision(value=1.0, by="person"))  # pushes the first one out
+        found = await core.decision("", answer.id, 0.0)
+        return found.status, found.decision.by if found.decision else None
+
+    try:
+        assert asyncio.run(work()) == ("decided", "person")
+    finally:
+        world.close()

@@ -116,6 +116,10 @@ class _Doors:
                 f"the body is not JSON: {error}", code="invalid_json", at="body", status=400
             ) from error
         token = _token(headers)
+        for name in ("truth", "value"):
+            number = getattr(body, name)
+            if isinstance(number, int) and not -(2**63) <= number < 2**64:
+                raise CaseError(f"`{name}` is too large a number to be logged", code="invalid_number", at=name)
         if body.truth is not msgspec.UNSET:
             await self._core.feedback(token, body.id, "truth", body.truth)
         elif body.kind:

@@ -37,6 +37,11 @@ class Book:
     def decision(self, key: Key) -> Decision | None:
         return self._decisions.get(key)
 
+    @property
+    def is_full(self) -> bool:
+        """Say whether old decisions are forgotten; then only the log knows."""
+        return len(self._decisions) >= self._size
+
     def decided(self, key: Key, decision: Decision) -> None:
         """Take a decision in; the first one stands (there is exactly one)."""
         if key in self._decisions:
