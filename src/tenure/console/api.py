@@ -26,11 +26,11 @@ from tenure.console.route import Ask, Person, Route
 from tenure.console.routes import ROUTES
 from tenure.console.services import Services
 from tenure.console.stream import Stream
-from tenure.errors import BusyError, CaseError, TenureError
+from tenure.deploy.serving import wire
+from tenure.errors import CaseError, TenureError
 
 MAX_BODY = 1 << 20
 _log = logging.getLogger("tenure.console")
-_encode = msgspec.json.Encoder().encode
 
 
 def management_app(services: Services, *, open_loopback: bool = False) -> Starlette:
@@ -128,24 +128,21 @@ async def _session(guard: guards.Guard, request: Request, ask: Ask) -> Response:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    headers = {"cache-control": "no-store"}
-    return Response(_encode(value), status_code=status, media_type="application/json", headers=headers)
+    return _unstored(wire.as_json(value, status))
 
 
 def _error(error: TenureError) -> Response:
-    response = _json(error.body(), error.status)
-    if isinstance(error, BusyError):
-        response.headers["retry-after"] = str(max(1, round(error.retry_after)))
-    if error.status == 401:
-        response.headers["www-authenticate"] = "Bearer"
-    return response
+    return _unstored(wire.error_response(error))
 
 
 def _on_http_error(request: Request, error: HTTPException) -> Response:
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    words = {404: "there is nothing at this path", 405: f"{request.method} is not allowed here"}
-    text = words.get(error.status_code, str(error.detail))
-    return _json({"error": text, "code": code, "at": request.url.path}, error.status_code)
+    return _unstored(wire.http_error(request, error))
+
+
+def _unstored(response: Response) -> Response:
+    """Forbid caches: what the console says is about now, and for one person."""
+    response.headers["cache-control"] = "no-store"
+    return response
 
 
 def _fault(request: Request, error: Exception) -> Response:

@@ -19,12 +19,12 @@ from tenure.clock import Clock
 from tenure.deploy.serving import exposition, openapi
 from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.core import Ask, Core, too_large
-from tenure.errors import BusyError, CaseError, TenureError
+from tenure.deploy.serving.wire import as_json, error_response, http_error
+from tenure.errors import CaseError, TenureError
 from tenure.seeds import fresh_u64
 from tenure.types import Answer
 
 _log = logging.getLogger("tenure.serving")
-_encode = msgspec.json.Encoder().encode
 _FEEDBACK_BYTES = 64 * 1024
 _LONGEST = 1e9  # seconds or milliseconds that a caller may name
 Handler = Callable[[Request], Awaitable[Response]]
@@ -55,7 +55,7 @@ def data_app(core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> Star
             Route("/metrics", doors.metrics, methods=["GET"]),
             Route("/openapi.json", doors.openapi, methods=["GET"]),
         ],
-        exception_handlers={HTTPException: _on_http_error},  # type: ignore[dict-item]
+        exception_handlers={HTTPException: http_error},  # type: ignore[dict-item]
     )
 
 
@@ -71,7 +71,7 @@ class _Doors:
                 response = await handler(request)
             except TenureError as error:
                 self._slot.add("refused")
-                response = _error(error)
+                response = error_response(error)
             except ClientDisconnect:
                 return Response(status_code=499)
             except Exception:  # noqa: BLE001  # the edge: a bug must not look like a dead server
@@ -83,7 +83,7 @@ class _Doors:
                     "code": "internal",
                     "at": fault,
                 }
-                response = _json(body, 500)
+                response = as_json(body, 500)
             if self._slot.state == "draining":
                 response.headers["connection"] = "close"
             return response
@@ -103,7 +103,7 @@ class _Doors:
     async def decision(self, request: Request) -> Response:
         wait = _number(request.query_params.get("wait"), "wait")
         answer = await self._core.decision(_token(_headers(request)), request.path_params["id"], wait)
-        return _json(answer)  # 200 also while pending: the resource is the state of the request
+        return as_json(answer)  # 200 also while pending: the resource is the state of the request
 
     async def feedback(self, request: Request) -> Response:
         headers = _headers(request)
@@ -129,12 +129,12 @@ class _Doors:
         return Response(status_code=202)
 
     async def alive(self, request: Request) -> Response:
-        return _json({"status": "alive"})
+        return as_json({"status": "alive"})
 
     async def ready(self, request: Request) -> Response:
         states = [slot.state for slot in self._page.slots()]
         ready = self._slot.state == "ready" and "ready" in states
-        return _json({"ready": ready, "workers": states}, 200 if ready else 503)
+        return as_json({"ready": ready, "workers": states}, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
         return Response(
@@ -227,27 +227,7 @@ def _number(text: str | None, at: str) -> float:
 
 def _answer(answer: Answer, mounted_at: str) -> Response:
     if answer.status == "decided":
-        return _json(answer)
-    response = _json(answer, 202)
+        return as_json(answer)
+    response = as_json(answer, 202)
     response.headers["location"] = f"{mounted_at}/v1/decisions/{answer.id}"
     return response
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(_encode(value), status_code=status, media_type="application/json")
-
-
-def _error(error: TenureError) -> Response:
-    response = _json(error.body(), error.status)
-    if isinstance(error, BusyError):
-        response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
-    if error.status == 401:
-        response.headers["www-authenticate"] = "Bearer"
-    return response
-
-
-def _on_http_error(request: Request, error: HTTPException) -> Response:
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    words = {404: "there is nothing at this path", 405: f"{request.method} is not allowed here"}
-    text = words.get(error.status_code, str(error.detail))
-    return _json({"error": text, "code": code, "at": request.url.path}, error.status_code)
