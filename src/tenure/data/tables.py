@@ -1,7 +1,8 @@
 """The tables of the control state; SQLite or PostgreSQL. The prediction log is not here.
 
 Times are UTC microseconds (`_us`), JSON is text, booleans are 0/1 integers, so that both databases agree.
-The controller is the only writer. One transaction per command: the change, its `audit` row, and the outbox row.
+The controller and the commands write, one at a time (`State.begin`). One transaction per command: the change, its
+`audit` row, and the outbox row. The workers of the data plane never open it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from tenure.types import Outcome
 
 State = Literal["draft", "running", "paused", "completed", "rolled_back", "cancelled"]
 ACTIVE: tuple[State, ...] = ("running", "paused")
-FINAL: tuple[State, ...] = ("completed", "rolled_back", "cancelled")
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from tenure.stats.gate import Cell
 from tenure.stats.mismatch import mismatch_log_e
 from tenure.types import Outcome
 
-REQUESTS, SWITCHED, LABELS = "requests", "switched", "labels"
+REQUESTS, SWITCHED = "requests", "switched"
 MISSING, OUTSTANDING = "missing_labels", "outstanding_labels"
 ASSIGNMENT, FAMILY = "assignment", "family"
 PAIRED = 0.5

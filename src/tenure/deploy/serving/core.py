@@ -286,7 +286,7 @@ class Core:
         level = level_in_force(route.policy, now_ns=now_ns, watched=watched)
         await self._run(row, item, chosen, level, deadline_ns=_deadline(start_ns, ask.deadline_s))
         ruling = decide(row.prediction, version=row.version, level=level, policy=route.policy, drawn=drawn)
-        self._fill(desk, row, route, ruling=ruling, drawn=drawn, level=level)
+        self._fill(row, route, ruling=ruling, drawn=drawn, level=level)
         row.latency_us = (self._clock.monotonic_ns() - start_ns) // 1000
         row.flags |= desk.flags(row.prediction, row.latency_us)
         self._keep(desk, ask, row, public_id, item)
@@ -334,7 +334,7 @@ class Core:
         if isinstance(result.prediction, Failed):
             row.status = Status.EXPIRED if result.prediction.reason == "expired" else Status.FAILED
 
-    def _fill(self, desk: Desk, row: Row, route: Endpoint, *, ruling: Ruling, drawn: Draws, level: Level) -> None:
+    def _fill(self, row: Row, route: Endpoint, *, ruling: Ruling, drawn: Draws, level: Level) -> None:
         row.route, row.level = ruling.route, level
         row.by = By.MODEL if ruling.route == Route.AUTO else By.NOBODY
         row.policy = route.policy.id

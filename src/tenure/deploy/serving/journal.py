@@ -12,7 +12,7 @@ import msgspec
 
 from tenure.clock import Clock
 from tenure.data.frames import Encoder
-from tenure.data.records import FIXED, Kind, Schema, plain_schema, prediction_schema
+from tenure.data.records import Kind, Schema, plain_schema, prediction_schema
 from tenure.data.spool import SchemaStore, SpoolWriter
 from tenure.seeds import fresh_u64
 from tenure.settings import Settings
@@ -136,11 +136,6 @@ class Journal:
         return encoder.encode(
             run=self.run, first_seq=int(first), t_ns=self._clock.now_ns(), columns=columns, var=blobs
         )
-
-
-def fixed_names(kind: Kind) -> tuple[str, ...]:
-    """Return the names of a kind's fixed columns, in order."""
-    return tuple(name for name, _ in FIXED[kind])
 
 
 def _resolve(futures: Sequence[asyncio.Future[None]], error: BaseException | None) -> None:
