@@ -13,67 +13,61 @@ from serving_world import SECRET, World, ask
 from tenure.data.records import decode_id
 from tenure.deploy.serving.app import data_app
 from tenure.deploy.serving.book import Book
-from tenure.deploy.serving.core import guard
+from tenure.deploy.serving.core import Core, guard
 from tenure.types import Decision, Level
+
+Message = dict[str, Any]
+
+
+def post(
+    world: World, path: str, receive: Any, *, core: Core, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Message:
+    """Send one request through the door; return the status and the decoded body."""
+    sent: list[Message] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": b"", "root_path": "", "query_string": b"",
+        "headers": list(headers), "scheme": "http", "server": ("127.0.0.1", 1), "client": ("127.0.0.1", 2),
+        "http_version": "1.1", "asgi": {"version": "3.0"},
+    }  # fmt: skip
+    app = data_app(core, page=world.page, slot=world.page.slot(0), clock=world.clock)
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    return {"status": sent[0]["status"], **json.loads(sent[1]["body"])}
 
 
 @pytest.mark.parametrize("endpoint", ["e", "nothing"])
 def test_a_stranger_s_body_is_not_read(tmp_path: Path, endpoint: str) -> None:
     world = World(tmp_path)
-    sent: list[dict[str, Any]] = []
+    core = world.core()
+    core._may = guard(lambda _: None, open_loopback=False)
 
-    async def receive() -> dict[str, Any]:
+    async def receive() -> Message:
         raise AssertionError("the body was read")
 
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def work() -> None:
-        core = world.core()
-        core._may = guard(lambda _: None, open_loopback=False)
-        app = data_app(core, page=world.page, slot=world.page.slot(0), clock=world.clock)
-        scope = {
-            "type": "http", "method": "POST", "path": f"/v1/{endpoint}/predict", "raw_path": b"", "root_path": "",
-            "query_string": b"", "headers": [(b"content-length", b"1000000")], "scheme": "http",
-            "server": ("127.0.0.1", 1), "client": ("127.0.0.1", 2), "http_version": "1.1",
-            "asgi": {"version": "3.0"},
-        }  # fmt: skip
-        await app(scope, receive, send)
-
     try:
-        asyncio.run(work())
+        said = post(
+            world, f"/v1/{endpoint}/predict", receive, core=core, headers=((b"content-length", b"1000000"),)
+        )
     finally:
         world.close()
-    assert sent[0]["status"] == 401
-    assert json.loads(sent[1]["body"])["code"] == "unauthenticated"
+    assert (said["status"], said["code"]) == (401, "unauthenticated")
 
 
 def test_a_number_that_cannot_be_logged_is_refused(tmp_path: Path) -> None:
     world = World(tmp_path)
-    sent: list[dict[str, Any]] = []
     body = json.dumps({"id": "x", "truth": 2**64}).encode()
 
-    async def receive() -> dict[str, Any]:
+    async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def work() -> None:
-        app = data_app(world.core(), page=world.page, slot=world.page.slot(0), clock=world.clock)
-        scope = {
-            "type": "http", "method": "POST", "path": "/v1/feedback", "raw_path": b"", "root_path": "",
-            "query_string": b"", "headers": [], "scheme": "http", "server": ("127.0.0.1", 1),
-            "client": ("127.0.0.1", 2), "http_version": "1.1", "asgi": {"version": "3.0"},
-        }  # fmt: skip
-        await app(scope, receive, send)
-
     try:
-        asyncio.run(work())
+        said = post(world, "/v1/feedback", receive, core=world.core())
     finally:
         world.close()
-    assert sent[0]["status"] == 422
-    assert json.loads(sent[1]["body"])["at"] == "truth"
+    assert (said["status"], said["at"]) == (422, "truth")
 
 
 def test_a_clock_that_stepped_back_does_not_hide_a_dead_controller(tmp_path: Path) -> None:
