@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tenure.clock import Clock
 from tenure.deploy.serving import exposition, openapi
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.core import Ask, Core, too_large
-from tenure.deploy.serving.wire import as_json, error_response, http_error
-from tenure.errors import CaseError, TenureError
-from tenure.seeds import fresh_u64
+from tenure.deploy.serving.core import Ask, Core
+from tenure.deploy.serving.edge import Edge, headers_of, number_of, read_body, token_of
+from tenure.deploy.serving.wire import as_json, http_error
+from tenure.errors import CaseError
 from tenure.types import Answer
 
-_log = logging.getLogger("tenure.serving")
 _FEEDBACK_BYTES = 64 * 1024
-_LONGEST = 1e9  # seconds or milliseconds that a caller may name
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class _Feedback(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,12 +38,12 @@ _feedback = msgspec.json.Decoder(_Feedback)
 
 def data_app(core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> Starlette:
     """Return the app of one worker."""
-    doors = _Doors(core, page=page, slot=slot, clock=clock)
+    edge, doors = Edge(slot), _Doors(core, page=page, slot=slot, clock=clock)
     return Starlette(
         routes=[
-            Route("/v1/{endpoint}/predict", doors.guarded(doors.predict), methods=["POST"]),
-            Route("/v1/decisions/{id}", doors.guarded(doors.decision), methods=["GET"]),
-            Route("/v1/feedback", doors.guarded(doors.feedback), methods=["POST"]),
+            Route("/v1/{endpoint}/predict", edge.guarded(doors.predict), methods=["POST"]),
+            Route("/v1/decisions/{id}", edge.guarded(doors.decision), methods=["GET"]),
+            Route("/v1/feedback", edge.guarded(doors.feedback), methods=["POST"]),
             Route("/health/live", doors.alive, methods=["GET"]),
             Route("/health/ready", doors.ready, methods=["GET"]),
             Route("/metrics", doors.metrics, methods=["GET"]),
@@ -63,59 +57,32 @@ class _Doors:
     def __init__(self, core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> None:
         self._core, self._page, self._slot, self._clock = core, page, slot, clock
 
-    def guarded(self, handler: Handler) -> Handler:
-        """Turn every error into its wire form and count it; a fault of ours is a 500 with an id."""
-
-        async def answer(request: Request) -> Response:
-            try:
-                response = await handler(request)
-            except TenureError as error:
-                self._slot.add("refused")
-                response = error_response(error)
-            except ClientDisconnect:
-                return Response(status_code=499)
-            except Exception:  # noqa: BLE001  # the edge: a bug must not look like a dead server
-                fault = f"{fresh_u64():016x}"
-                _log.exception("fault %s while answering %s %s", fault, request.method, request.url.path)
-                self._slot.add("faults")
-                body = {
-                    "error": f"a fault of the server; its log has it as {fault}",
-                    "code": "internal",
-                    "at": fault,
-                }
-                response = as_json(body, 500)
-            if self._slot.state == "draining":
-                response.headers["connection"] = "close"
-            return response
-
-        return answer
-
     async def predict(self, request: Request) -> Response:
         start_ns = self._clock.monotonic_ns()
         self._slot.add("requests")
         endpoint = request.path_params["endpoint"]
-        desk = self._core.gate(_token(_headers(request)), endpoint)
+        desk = self._core.gate(token_of(headers_of(request)), endpoint)
         answer = await self._core.predict(await _ask(request, endpoint, desk.spec.serve.max_body))
         self._slot.observe((self._clock.monotonic_ns() - start_ns) // 1000)
         self._slot.add("auto" if answer.status == "decided" else "pending")
         return _answer(answer, request.scope.get("root_path", ""))
 
     async def decision(self, request: Request) -> Response:
-        wait = _number(request.query_params.get("wait"), "wait")
-        answer = await self._core.decision(_token(_headers(request)), request.path_params["id"], wait)
+        wait = number_of(request.query_params.get("wait"), "wait")
+        answer = await self._core.decision(token_of(headers_of(request)), request.path_params["id"], wait)
         return as_json(answer)  # 200 also while pending: the resource is the state of the request
 
     async def feedback(self, request: Request) -> Response:
-        headers = _headers(request)
+        headers = headers_of(request)
         try:
-            body = _feedback.decode(await _read(request, headers, _FEEDBACK_BYTES))
+            body = _feedback.decode(await read_body(request, headers, _FEEDBACK_BYTES))
         except msgspec.ValidationError as error:
             raise CaseError(str(error), code="invalid_body", at="body") from error
         except msgspec.DecodeError as error:
             raise CaseError(
                 f"the body is not JSON: {error}", code="invalid_json", at="body", status=400
             ) from error
-        token = _token(headers)
+        token = token_of(headers)
         for name in ("truth", "value"):
             number = getattr(body, name)
             if isinstance(number, int) and not -(2**63) <= number < 2**64:
@@ -147,12 +114,12 @@ class _Doors:
 
 async def _ask(request: Request, endpoint: str, limit: int) -> Ask:
     """Return the request; what is wrong with it goes along, so that the core logs the refusal."""
-    headers = _headers(request)
-    token, unit, key = _token(headers), headers.get("tenure-unit") or None, headers.get("idempotency-key")
+    headers = headers_of(request)
+    token, unit, key = token_of(headers), headers.get("tenure-unit") or None, headers.get("idempotency-key")
     try:
         body, media_type = await _content(request, headers, limit)
-        deadline_s = _number(headers.get("tenure-deadline-ms"), "Tenure-Deadline-Ms") / 1000.0
-        wait_s = _number(request.query_params.get("wait"), "wait")
+        deadline_s = number_of(headers.get("tenure-deadline-ms"), "Tenure-Deadline-Ms") / 1000.0
+        wait_s = number_of(request.query_params.get("wait"), "wait")
     except CaseError as error:
         return Ask(endpoint=endpoint, body=b"", media_type="", token=token, unit=unit, key=key, fault=error)
     return Ask(
@@ -161,15 +128,10 @@ async def _ask(request: Request, endpoint: str, limit: int) -> Ask:
     )  # fmt: skip
 
 
-def _headers(request: Request) -> dict[str, str]:
-    """Return the headers by lower-case name; of a name sent twice the first counts."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
-
-
 async def _content(request: Request, headers: dict[str, str], limit: int) -> tuple[bytes, str]:
     """Return the input's bytes and media type: the body itself, or the `file` part of a form."""
     media_type = headers.get("content-type", "")
-    body = await _read(request, headers, limit + 64 * 1024)  # a form has its own lines around the file
+    body = await read_body(request, headers, limit + 64 * 1024)  # a form has its own lines around the file
     if not media_type.lower().startswith("multipart/form-data"):
         return body, media_type
 
@@ -190,39 +152,6 @@ async def _content(request: Request, headers: dict[str, str], limit: int) -> tup
     content_type = part.content_type or ""
     await form.close()
     return data, content_type
-
-
-async def _read(request: Request, headers: dict[str, str], limit: int) -> bytes:
-    declared = headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise too_large(limit)
-    parts, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise too_large(limit)
-        parts.append(chunk)
-    return b"".join(parts)
-
-
-def _token(headers: dict[str, str]) -> str:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _number(text: str | None, at: str) -> float:
-    if text is None:
-        return 0.0
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= _LONGEST:
-        raise CaseError(
-            f"expected a number between 0 and {_LONGEST:g}, got {text[:40]!r}",
-            code="invalid_number", at=at, status=400,
-        )  # fmt: skip
-    return value
 
 
 def _answer(answer: Answer, mounted_at: str) -> Response:

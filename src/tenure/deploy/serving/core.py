@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,6 +104,48 @@ class Core:
         if claim is not None and not claim.mine:
             return await self._repeat(desk, ask, claim)
         return await self._first(desk, ask, self._row(desk, ask, key, now_ns=now_ns), start_ns=start_ns)
+
+    async def predict_many(
+        self, token: str, endpoint: str, items: Sequence[Input | CaseError], *,
+        units: Sequence[str | None] = (), deadline_s: float = 0.0,
+    ) -> list[Answer | TenureError]:  # fmt: skip
+        """Answer inputs that a door has decoded and checked, in order; each is a request with an id of its own.
+
+        Args:
+            token: as `predict` takes it.
+            endpoint: name of the endpoint.
+            items: inputs as `data.decode` and `InputSchema.check_record` return them; a CaseError stands for an
+                item that cannot be read: it is logged as refused, and given back.
+            units: unit key of each item; empty = none has one.
+            deadline_s: seconds in which the model must begin to answer; 0 = no limit.
+
+        Raises:
+            MissingError, AccessError, BusyError: nothing was answered or logged.
+        """
+        start_ns = self._clock.monotonic_ns()
+        desk = self.gate(token, endpoint)
+        self._shed(desk)
+        keyed = units or (None,) * len(items)
+        found = await asyncio.gather(
+            *(self._one(desk, item, unit, deadline_s, start_ns) for item, unit in zip(items, keyed, strict=True)),
+            return_exceptions=True,
+        )
+        for answer in found:
+            if isinstance(answer, BaseException) and not isinstance(answer, TenureError):
+                raise answer
+        return found  # type: ignore[return-value]
+
+    async def _one(
+        self, desk: Desk, item: Input | CaseError, unit: str | None, deadline_s: float, start_ns: int
+    ) -> Answer:
+        ask = Ask(endpoint=desk.name, body=b"", media_type="", unit=unit, deadline_s=deadline_s)
+        key = (self._journal.run, self._journal.next_seq())
+        row = self._row(desk, ask, key, now_ns=self._clock.now_ns())
+        if isinstance(item, CaseError):
+            await self._refuse(desk, ask, row, item, start_ns)
+            raise item
+        row.metrics = extract(desk.spec.input, item, desk.spec.fields)
+        return await self._answer_item(desk, ask, row, item, start_ns=start_ns)
 
     async def decision(self, token: str, public_id: str, wait_s: float) -> Answer:
         """Return the state of a request, waiting at most so long for its decision."""
@@ -269,13 +311,16 @@ class Core:
     # One answer
 
     async def _answer(self, desk: Desk, ask: Ask, row: Row, *, start_ns: int) -> Answer:
-        key, now_ns = (self._journal.run, row.seq), row.t_ns
-        public_id = encode_id(*key, self._secret)
         try:
             item, row.metrics = await self._decode(desk, ask)
         except CaseError as error:
             await self._refuse(desk, ask, row, error, start_ns)
             raise
+        return await self._answer_item(desk, ask, row, item, start_ns=start_ns)
+
+    async def _answer_item(self, desk: Desk, ask: Ask, row: Row, item: Input, *, start_ns: int) -> Answer:
+        key, now_ns = (self._journal.run, row.seq), row.t_ns
+        public_id = encode_id(*key, self._secret)
         self.live.check()
         route = self.live.endpoint(desk.name)
         row.routing = self.live.version  # of this very route: the table may be swapped while the model runs
