@@ -215,6 +215,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "retrain": Meaning("How a new version is made.", _RETRAIN),
     },
     p.Server: {
+        "name": Meaning("Name of the server in the metadata of the Open Inference Protocol.", _SERVING),
         "host": Meaning("Address to bind; other than loopback needs tokens.", _SYSTEM),
         "port": Meaning("Port of the endpoints; 0 picks a free one.", _SYSTEM),
         "console_port": Meaning("Port of the console and its API; 0 picks a free one.", _SYSTEM),

@@ -282,6 +282,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The processes and addresses of `tenure serve`."""
 
+    name: str = "tenure"  # what the Open Inference Protocol's metadata call this server
     host: str = "127.0.0.1"
     port: Port = 8700
     console_port: Port = 8701

@@ -71,6 +71,7 @@ class Core:
         self._clock, self._settings = clock, settings
         self._page, self._slot, self._fleet, self._journal = page, slot, fleet, journal
         self._secret, self._may, self._archive = secret, may, archive
+        self.server = project.server
         self.live = Live(folder, page, slot, fleet)
         self.desks: Mapping[str, Desk] = {
             name: Desk(name, spec, project.output(name), journal) for name, spec in project.endpoints.items()

@@ -45,6 +45,10 @@ class Live:
             raise BusyError("no routing table yet; the controller is starting", code="not_ready", at=name)
         return self.table.endpoints[name]
 
+    def has(self, version: str) -> bool:
+        """Say whether a version is loaded here."""
+        return self._fleet.has(version)
+
     def check(self) -> None:
         """Look at the page: one comparison when nothing changed."""
         if self._page.routing == self.version:
