@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from tenure.data import columnar
 from tenure.data.records import FIXED, Kind, Schema
 from tenure.errors import StoreError
 
@@ -51,6 +52,7 @@ class Encoder:
         self._columns = tuple(zip(self._names, dtypes, self._codes, strict=True))
         self._row = struct.Struct("<" + "".join(self._codes) + "II")
         self._packers: dict[tuple[int, str], struct.Struct] = {}
+        self._tails: dict[int, int] = {}
 
     def encode(
         self, *, run: int, first_seq: int, t_ns: int, columns: Mapping[str, Column], var: Sequence[bytes]
@@ -81,6 +83,50 @@ class Encoder:
             MAGIC, FORMAT, self._kind, self._id, rows, run, first_seq, t_ns, len(body), crc32(body), 0
         )
         return b"".join((head, _SEAL.pack(crc32(head), 0), body))
+
+    def encode_parts(
+        self, *, run: int, first_seq: int, t_ns: int, head: Sequence[Column | float | int], tail: bytes,
+        var: Sequence[bytes],
+    ) -> bytes:  # fmt: skip
+        """Return a frame whose first columns are given in order and whose last columns are bytes already.
+
+        Args:
+            run: as `encode` takes it.
+            first_seq: as `encode` takes it.
+            t_ns: as `encode` takes it.
+            head: one entry per leading column: its values, or one number that holds for every row.
+            tail: the remaining columns as they stand in a frame.
+            var: one blob per row.
+
+        Raises:
+            StoreError: code `record_invalid`.
+        """
+        rows, parts = len(var), []
+        try:
+            for given, (_, dtype, code) in zip(head, self._columns, strict=False):
+                if isinstance(given, int | float):
+                    parts.append(struct.pack("<" + code, given) * rows)
+                else:
+                    parts.append(self._pack(given, dtype, code, rows))
+            if len(tail) != rows * self._tail_bytes(len(head)):
+                raise ValueError("the last columns have another size than the schema's")
+        except (ValueError, TypeError, OverflowError, struct.error) as error:
+            at = self._names[len(parts)] if len(parts) < len(self._names) else None
+            raise _invalid(f"column {at!r} does not fit: {error}", at or "") from error
+        parts.append(tail)
+        parts.append(struct.pack(f"<{rows + 1}I", 0, *accumulate(map(len, var))))
+        parts.extend(var)
+        body = b"".join(parts)
+        header = _HEAD.pack(
+            MAGIC, FORMAT, self._kind, self._id, rows, run, first_seq, t_ns, len(body), crc32(body), 0
+        )
+        return b"".join((header, _SEAL.pack(crc32(header), 0), body))
+
+    def _tail_bytes(self, first: int) -> int:
+        found = self._tails.get(first)
+        if found is None:
+            found = self._tails[first] = sum(dtype.itemsize for _, dtype, _ in self._columns[first:])
+        return found
 
     def _one(self, columns: Mapping[str, Column], blob: bytes) -> bytes:
         """Pack a single row in one call; a column of another length is refused."""
@@ -168,8 +214,8 @@ class Frame:
     """
 
     __slots__ = (
-        "_buffer", "_crc", "end", "first_seq", "flags", "kind", "length", "offset", "rows", "run", "schema_id",
-        "schemas", "t_ns",
+        "_buffer", "_columns", "_crc", "end", "first_seq", "flags", "kind", "length", "offset", "rows", "run",
+        "schema_id", "schemas", "t_ns",
     )  # fmt: skip
 
     def __init__(self, buffer: bytes, offset: int, fields: tuple[Any, ...], schemas: Schemas | None) -> None:
@@ -178,6 +224,7 @@ class Frame:
         self.offset = offset
         self.end: int = offset + HEADER_BYTES + self.length
         self._buffer = buffer
+        self._columns: dict[str, Array] | None = None
         self.schemas = schemas
 
     @property
@@ -197,7 +244,12 @@ class Frame:
 
         The default is NaN for floats and 0 for integers.
         """
-        at, found = self.offset + HEADER_BYTES, {}
+        if self._columns is None:
+            self._columns = self._read_columns()
+        return self._columns
+
+    def _read_columns(self) -> dict[str, Array]:
+        at, found = self.offset + HEADER_BYTES, dict[str, Array]()
         for name, text in self.schema.columns:
             dtype = np.dtype(text)
             found[name] = np.frombuffer(self._buffer, dtype, self.rows, at)
@@ -220,9 +272,13 @@ class Frame:
         return self._buffer[start + first : start + last]
 
     def var(self, i: int) -> dict[str, Any]:
-        """Return the decoded variable part of row i."""
+        """Return the decoded variable part of row i, with what the schema keeps in columns instead."""
         blob = self.raw(i)
-        return _decode(blob) if blob else {}
+        said = _decode(blob) if blob else {}
+        schema = self.schema
+        if schema.labels or schema.fields:
+            return columnar.said(schema, self.columns(), i) | said
+        return said
 
     def __bytes__(self) -> bytes:
         return self._buffer[self.offset : self.end]

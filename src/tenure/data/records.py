@@ -5,15 +5,16 @@ Columns are only ever appended. Readers fill a column that an old segment lacks 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import json
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 
 import msgspec
 import numpy as np
+
+from tenure.seeds import BLOCK, keyed_block
 
 
 class Kind(IntEnum):
@@ -87,7 +88,11 @@ PREDICTION: Columns = (
 """Fixed columns; then `stage_us:<stage>` (<f4) per stage and `x:<metric>` (<f4) per input metric.
 
 Variable part: msgpack of {value, regions, probabilities, reason, record, text, unit, at}; absent keys are None.
+Where the schema names `labels` and `fields`, the usual values stand in columns instead: `label` (<u2, index into
+`labels`; 65535 = see the variable part), `p:<label>` (<f4, NaN = none), `f:<field>` (<f8, NaN = null).
 """
+
+NO_LABEL = 65_535
 
 SHADOW: Columns = (
     ("run", "<u8"),  # run and seq of the prediction that it shadows
@@ -140,7 +145,8 @@ class Schema(msgspec.Struct, frozen=True):
     """What a frame's bytes mean. Written to `schemas/<id>.json` before the first frame that uses it.
 
     `versions` is the dictionary for the `version` column. A worker that learns of a new version makes a new
-    schema.
+    schema. `labels` is the dictionary for the `label` column; `fields` are (name, type) of the record fields that
+    have a column. Both are left out of the file where they are empty.
     """
 
     kind: int
@@ -148,6 +154,8 @@ class Schema(msgspec.Struct, frozen=True):
     columns: tuple[tuple[str, str], ...]
     versions: tuple[str, ...] = ()
     format: int = 1
+    labels: tuple[str, ...] = ()
+    fields: tuple[tuple[str, str], ...] = ()
 
     @property
     def sha(self) -> str:
@@ -161,7 +169,11 @@ class Schema(msgspec.Struct, frozen=True):
 
     def canonical(self) -> bytes:
         """Return the exact bytes of the schema file."""
-        return json.dumps(msgspec.to_builtins(self), sort_keys=True, separators=(",", ":")).encode()
+        plain = msgspec.to_builtins(self)
+        for name in ("labels", "fields"):
+            if not plain[name]:
+                del plain[name]
+        return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
     def row_bytes(self) -> int:
         """Bytes that one row takes in the fixed part."""
@@ -169,11 +181,15 @@ class Schema(msgspec.Struct, frozen=True):
 
 
 def prediction_schema(
-    endpoint: str, *, stages: tuple[str, ...], metrics: tuple[str, ...], versions: tuple[str, ...]
-) -> Schema:
-    """Return the schema of an endpoint's predictions: fixed columns, stage times, input metrics."""
+    endpoint: str, *, stages: tuple[str, ...], metrics: tuple[str, ...], versions: tuple[str, ...],
+    labels: tuple[str, ...] = (), fields: tuple[tuple[str, str], ...] = (),
+) -> Schema:  # fmt: skip
+    """Return the schema of an endpoint's predictions: fixed columns, stage times, metrics, label, fields."""
     extra = tuple((f"stage_us:{s}", "<f4") for s in stages) + tuple((f"x:{m}", "<f4") for m in metrics)
-    return Schema(Kind.PREDICTION, endpoint, PREDICTION + extra, versions)
+    if labels:
+        extra += (("label", "<u2"), *((f"p:{label}", "<f4") for label in labels))
+    extra += tuple((f"f:{name}", "<f8") for name, _ in fields)
+    return Schema(Kind.PREDICTION, endpoint, PREDICTION + extra, versions, labels=labels, fields=fields)
 
 
 def plain_schema(kind: Kind, endpoint: str, versions: tuple[str, ...] = ()) -> Schema:
@@ -182,24 +198,30 @@ def plain_schema(kind: Kind, endpoint: str, versions: tuple[str, ...] = ()) -> S
 
 
 def encode_id(run: int, seq: int, secret: bytes) -> str:
-    """Return the unguessable public id of a request: run (8 B), seq (6 B), keyed tag (4 B), base32.
+    """Return the unguessable public id of a request: run (8 B), seq (6 B), keyed tag (4 B), as 36 hex digits.
 
     The tag makes an id a capability: an id that this project did not issue is refused without a look-up.
     """
-    raw = run.to_bytes(8, "big") + seq.to_bytes(6, "big")
-    tag = hashlib.blake2b(raw, key=secret, digest_size=4).digest()
-    return base64.b32encode(raw + tag).decode().lower().rstrip("=")
+    return f"{run:016x}{seq:012x}{_tags(secret, run, seq // BLOCK)[seq % BLOCK]}"
 
 
 def decode_id(text: str, secret: bytes) -> tuple[int, int] | None:
     """Return (run, seq) of an id made by `encode_id` with the same secret, else None."""
+    if len(text) != _ID_DIGITS or not text.isascii():
+        return None
     try:
-        data = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
-    except (binascii.Error, ValueError):
+        run, seq = int(text[:16], 16), int(text[16:28], 16)
+    except ValueError:
         return None
-    if len(data) != 18 or not text.isascii():
+    if not hmac.compare_digest(encode_id(run, seq, secret), text.lower()):
         return None
-    raw, tag = data[:14], data[14:]
-    if not hmac.compare_digest(hashlib.blake2b(raw, key=secret, digest_size=4).digest(), tag):
-        return None
-    return int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:], "big")
+    return run, seq
+
+
+_ID_DIGITS = 36
+
+
+@lru_cache(maxsize=512)
+def _tags(secret: bytes, run: int, block: int) -> tuple[str, ...]:
+    digits = keyed_block(secret, run, block, 4 * BLOCK).hex()
+    return tuple(digits[i : i + 8] for i in range(0, len(digits), 8))

@@ -145,15 +145,22 @@ def _check_number(name: str, field: Field, value: Any) -> int | float:
     whole = field.type == "int"
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise _wrong_type(name, _WORDS[field.type], value)
-    if isinstance(value, int) and not -INT64 <= value < INT64:
+    if whole and not -INT64 <= value < INT64:
         raise CaseError(f"field {name!r}: expected an integer of 64 bits", at=name, code="out_of_range")
-    if not math.isfinite(value):
-        raise CaseError(f"field {name!r}: expected a finite number, got {value}", at=name, code="out_of_range")
+    if not _is_finite(value):
+        raise CaseError(f"field {name!r}: expected a finite number", at=name, code="out_of_range")
     if field.min is not None and value < field.min:
         raise _out_of_range(name, f">= {field.min:g}", value)
     if field.max is not None and value > field.max:
         raise _out_of_range(name, f"<= {field.max:g}", value)
     return value if whole else float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float64 holds
+        return False
 
 
 def _check_text(name: str, value: str) -> str:

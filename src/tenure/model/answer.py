@@ -3,14 +3,70 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from tenure.types import Box, Failed, Prediction
 
 ROUNDING = 1e-6
 """A confidence so little outside [0, 1] is float32 rounding and is moved to the bound."""
+
+
+class Scores(Sequence[Prediction]):
+    """The answers of a classifier for a batch as arrays: a list of predictions that is made when it is read.
+
+    Attributes:
+        labels: the classes.
+        probabilities: (n, labels) float32 in [0, 1]; read-only.
+        best: (n,) index of the most probable label.
+        confidence: (n,) float32, its probability.
+    """
+
+    __slots__ = ("best", "confidence", "labels", "probabilities")
+
+    def __init__(self, labels: Sequence[str], probabilities: npt.NDArray[np.float32]) -> None:
+        self.labels = tuple(labels)
+        self.probabilities = probabilities
+        self.best = probabilities.argmax(axis=1)
+        self.confidence = np.take_along_axis(probabilities, self.best[:, None], axis=1)[:, 0]
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Scores: ...
+    def __getitem__(self, index: int | slice) -> Prediction | Scores:
+        if isinstance(index, slice):
+            return Scores(self.labels, self.probabilities[index])
+        chances = self.probabilities[index].tolist()
+        best = int(self.best[index])
+        return Prediction(self.labels[best], chances[best], dict(zip(self.labels, chances, strict=True)))
+
+    @staticmethod
+    def of(labels: Sequence[str], probabilities: npt.NDArray[Any]) -> Scores | list[Prediction | Failed]:
+        """Return scores; where a probability is no number in [0, 1], a list in which that item failed.
+
+        Args:
+            labels: the classes.
+            probabilities: (n, labels); rounding beyond [0, 1] by at most `ROUNDING` is moved to the bound.
+        """
+        made = np.ascontiguousarray(probabilities, dtype=np.float32)
+        low, high = float(made.min(initial=0.0)), float(made.max(initial=0.0))  # NaN if any is NaN
+        if low >= 0 and high <= 1:
+            return Scores(labels, made)
+        good = np.all((made >= -ROUNDING) & (made <= 1 + ROUNDING), axis=1)
+        scores = Scores(labels, made.clip(0.0, 1.0))
+        if good.all():
+            return scores
+        return [
+            p if ok else Failed("the model's probabilities are no numbers in [0, 1]")
+            for p, ok in zip(scores, list(good), strict=True)
+        ]
 
 
 def as_prediction(answer: Any) -> Prediction | Failed:

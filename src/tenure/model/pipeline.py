@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
@@ -11,7 +11,7 @@ from tenure.clock import Clock, SystemClock
 from tenure.data.schema import check_output
 from tenure.errors import ModelError
 from tenure.model import stage as stages_
-from tenure.model.answer import as_prediction
+from tenure.model.answer import Scores, as_prediction
 from tenure.model.stage import Stage
 from tenure.scope.project import Output
 from tenure.types import Failed, Input, Prediction
@@ -22,6 +22,32 @@ class Result(msgspec.Struct, frozen=True):
 
     prediction: Prediction | Failed
     stage_us: tuple[int, ...]
+
+
+class Results(Sequence[Result]):
+    """The answers to a batch.
+
+    Attributes:
+        predictions: one per item, in order; `Scores` where a classifier answered all of them.
+        stage_us: one tuple per item.
+    """
+
+    __slots__ = ("predictions", "stage_us")
+
+    def __init__(self, predictions: Sequence[Prediction | Failed], stage_us: Sequence[tuple[int, ...]]) -> None:
+        self.predictions, self.stage_us = predictions, stage_us
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+    @overload
+    def __getitem__(self, index: slice) -> Results: ...
+    def __getitem__(self, index: int | slice) -> Result | Results:
+        if isinstance(index, slice):
+            return Results(self.predictions[index], self.stage_us[index])
+        return Result(self.predictions[index], self.stage_us[index])
 
 
 class Pipeline:
@@ -48,21 +74,53 @@ class Pipeline:
     def names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.stages)
 
-    def run(self, batch: Sequence[Input]) -> list[Result]:
+    def run(self, batch: Sequence[Input]) -> Results:
         """Answer each input, in order. Nothing that a stage does raises here: it fails its items."""
-        values: list[Any] = list(batch)
-        times = [[0] * len(self.stages) for _ in batch]
-        for number, (name, stage) in enumerate(self.stages):
-            alive = [i for i, value in enumerate(values) if not isinstance(value, Failed)]
+        values: Sequence[Any] = batch
+        alive: Sequence[int] = range(len(batch))
+        failed: dict[int, Failed] = {}
+        spent: list[tuple[Sequence[int], int]] = []
+        for name, stage in self.stages:
             if not alive:
                 break
             start = self._clock.monotonic_ns()
-            answers = _run(name, stage, [values[i] for i in alive])
-            each = (self._clock.monotonic_ns() - start) // 1000 // len(alive)
-            for i, answer in zip(alive, answers, strict=True):
-                values[i] = answer
+            values = _run(name, stage, values)
+            spent.append((alive, (self._clock.monotonic_ns() - start) // 1000 // len(alive)))
+            if not isinstance(values, Scores) and any(isinstance(value, Failed) for value in values):
+                fell = [isinstance(value, Failed) for value in values]
+                failed |= {i: value for i, value, f in zip(alive, values, fell, strict=True) if f}
+                alive = [i for i, f in zip(alive, fell, strict=True) if not f]
+                values = [value for value, f in zip(values, fell, strict=True) if not f]
+        return Results(self._merged(values, alive, failed), self._times(len(batch), spent))
+
+    def _merged(
+        self, values: Sequence[Any], alive: Sequence[int], failed: dict[int, Failed]
+    ) -> Sequence[Prediction | Failed]:
+        if isinstance(values, Scores) and self._has_terms(values.labels):
+            finals: Sequence[Prediction | Failed] = values
+        else:
+            finals = [self._final(value) for value in values]
+        if not failed:
+            return finals
+        whole: dict[int, Prediction | Failed] = dict(zip(alive, finals, strict=True))
+        whole.update(failed)
+        return [whole[i] for i in sorted(whole)]
+
+    def _times(self, n: int, spent: list[tuple[Sequence[int], int]]) -> list[tuple[int, ...]]:
+        reached = [each for _, each in spent] + [0] * (len(self.stages) - len(spent))
+        if all(len(alive) == n for alive, _ in spent):
+            return [tuple(reached)] * n
+        times = [[0] * len(self.stages) for _ in range(n)]
+        for number, (alive, each) in enumerate(spent):
+            for i in alive:
                 times[i][number] = each
-        return [Result(self._final(v), tuple(t)) for v, t in zip(values, times, strict=True)]
+        return [tuple(t) for t in times]
+
+    def _has_terms(self, labels: tuple[str, ...]) -> bool:
+        """Say whether every one of these labels is one that the endpoint may answer."""
+        if self.output is None or not self.output.labels:
+            return self.output is None or self.output.kind in ("label", "text")
+        return set(labels) <= set(self.output.labels)
 
     def _final(self, value: Any) -> Prediction | Failed:
         prediction = as_prediction(value)
@@ -71,9 +129,11 @@ class Pipeline:
         return check_output(prediction, self.output)
 
 
-def _run(name: str, stage: Stage, batch: list[Any]) -> list[Any]:
+def _run(name: str, stage: Stage, batch: Sequence[Any]) -> Sequence[Any]:
     try:
         answers = stages_.call(stage, batch)
     except ModelError as error:
         return [Failed(f"stage {name}: {error.message}")] * len(batch)
+    if isinstance(answers, Scores):
+        return answers
     return [Failed(f"stage {name}: {a.reason}") if isinstance(a, Failed) else a for a in answers]

@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 
 from tenure.errors import ModelError
-from tenure.model.answer import as_prediction
-from tenure.model.columns import Columns
+from tenure.model.answer import Scores, as_prediction
+from tenure.model.columns import Columns, Rows
 from tenure.types import Audio, Failed, Image, Prediction
 
 _VALUES = frozenset({str, int, float, bool, type(None)})
@@ -33,7 +33,7 @@ class Stage(Protocol):
         """Read weights from the bundle's `files` folder; called once per process, before any `predict`."""
         ...
 
-    def predict(self, batch: list[Any]) -> Sequence[Any]:
+    def predict(self, batch: Sequence[Any]) -> Sequence[Any]:
         """Answer each item, in order."""
         ...
 
@@ -43,7 +43,8 @@ def adapt(thing: Any) -> Stage:
 
     A function whose first parameter is annotated with something that is not a list takes one item; else it takes
     the batch. An annotation `Columns` gets records as columns, a dataclass or msgspec.Struct gets records
-    converted, `numpy.ndarray` gets pixels or samples.
+    converted, `numpy.ndarray` gets pixels or samples. An object whose `takes_rows` is true gets records of
+    numbers as `Rows` and may return `Scores`: no Python object is made per record then.
 
     Raises:
         ModelError: it is none of these, or a class that needs arguments.
@@ -53,7 +54,8 @@ def adapt(thing: Any) -> Stage:
     for name, one in (("predict", False), ("predict_one", True)):
         method = getattr(thing, name, None)
         if callable(method):
-            return _Adapted(method, load=getattr(thing, "load", None), one_by_one=one)
+            rows = bool(getattr(thing, "takes_rows", False))
+            return _Adapted(method, load=getattr(thing, "load", None), one_by_one=one, takes_rows=rows)
     if callable(thing):
         return _Adapted(thing, load=None, one_by_one=_takes_one(thing))
     raise ModelError(
@@ -70,7 +72,7 @@ def run_stage(stage: Stage, batch: Sequence[Any]) -> list[Prediction | Failed]:
     return [as_prediction(answer) for answer in call(stage, batch)]
 
 
-def call(stage: Stage, batch: Sequence[Any]) -> list[Any]:
+def call(stage: Stage, batch: Sequence[Any]) -> Sequence[Any]:
     """Run a stage on a batch and return one answer or `Failed` for each item, in order.
 
     Where `predict` raises, the batch is halved until only the poisonous items fail. Items are handed over
@@ -81,7 +83,7 @@ def call(stage: Stage, batch: Sequence[Any]) -> list[Any]:
     """
     if not batch:
         return []
-    items = [shield(item) for item in batch]
+    items = batch if isinstance(batch, Rows | Scores) else [shield(item) for item in batch]
     try:
         answers = _listed(stage.predict(items))
     except ModelError:
@@ -90,7 +92,7 @@ def call(stage: Stage, batch: Sequence[Any]) -> list[Any]:
         if len(batch) == 1:
             return [Failed(f"{type(error).__name__}: {error}"[:500])]
         half = len(batch) // 2
-        return call(stage, batch[:half]) + call(stage, batch[half:])
+        return [*call(stage, batch[:half]), *call(stage, batch[half:])]
     if len(answers) != len(batch):
         raise ModelError(
             f"`predict` must return one answer for each item: expected {len(batch)}, got {len(answers)}",
@@ -114,7 +116,9 @@ def shield(item: Any) -> Any:
     return item
 
 
-def _listed(answers: Any) -> list[Any]:
+def _listed(answers: Any) -> Sequence[Any]:
+    if isinstance(answers, Scores):
+        return answers
     if isinstance(answers, str | bytes | dict | None) or not hasattr(answers, "__iter__"):
         raise ModelError(f"`predict` must return a list, got {type(answers).__name__}", at="predict")
     return list(answers)
@@ -123,8 +127,11 @@ def _listed(answers: Any) -> list[Any]:
 class _Adapted:
     """A user's `predict` behind the one interface of the pipeline."""
 
-    def __init__(self, function: Callable[..., Any], *, load: Any, one_by_one: bool) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, load: Any, one_by_one: bool, takes_rows: bool = False
+    ) -> None:
         self._function = function
+        self._takes_rows = takes_rows
         self._load = load
         self._one_by_one = one_by_one
         self._convert = _converter(_first_hint(function), one_by_one=one_by_one)
@@ -133,7 +140,11 @@ class _Adapted:
         if callable(self._load):
             _finish(self._load(files))
 
-    def predict(self, batch: list[Any]) -> Any:
+    def predict(self, batch: Sequence[Any]) -> Any:
+        if self._takes_rows and not self._one_by_one:
+            return _finish(self._function(batch))
+        if isinstance(batch, Scores) or (isinstance(batch, Rows) and self._convert is not Columns):
+            batch = list(batch)
         if not self._one_by_one:
             return _finish(self._function(self._convert(batch)))
         return [self._single(item) for item in batch]
@@ -186,7 +197,7 @@ def _first_hint(function: Callable[..., Any]) -> Any:
     return hints.get(names[0]) if names else None
 
 
-def _converter(hint: Any, *, one_by_one: bool) -> Callable[[list[Any]], Any]:
+def _converter(hint: Any, *, one_by_one: bool) -> Callable[[Sequence[Any]], Any]:
     """Return how a batch is converted before the user's code sees it."""
     if hint is Columns:
         return Columns

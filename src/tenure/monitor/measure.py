@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from tenure.data import columnar
 from tenure.data.frames import Frame, stack
 from tenure.data.records import Flag, Status
 from tenure.monitor import metrics
@@ -41,8 +42,15 @@ class Rows(msgspec.Struct, frozen=True):
 def rows_of(parts: Sequence[Frame]) -> Rows:
     """Return the rows of intact prediction frames of one schema."""
     schema = parts[0].schema
-    values = [frame.var(i).get("value") for frame in parts for i in range(frame.rows)]
+    values = [value for frame in parts for value in _values(frame)]
     return Rows(schema.endpoint, schema.versions, stack(parts), values)
+
+
+def _values(frame: Frame) -> list[Any]:
+    """Return the answers of a frame's rows; where they stand in a column the variable parts are not read."""
+    indices, names = columnar.labels(frame.schema, frame.columns())
+    known = len(names)
+    return [names[k] if k < known else frame.var(i).get("value") for i, k in enumerate(indices.tolist())]
 
 
 class Cell(NamedTuple):

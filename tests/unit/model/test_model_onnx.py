@@ -70,7 +70,7 @@ def test_features_are_taken_by_name_and_not_by_place(file: Path) -> None:
     stage = OnnxClassifier(file=file.name, features=NAMES)
     stage.load(file.parent)
     turned = [dict(reversed(list(r.items()))) for r in records(X[:5])]
-    assert stage.predict(turned) == stage.predict(records(X[:5]))
+    assert list(stage.predict(turned)) == list(stage.predict(records(X[:5])))
 
 
 @pytest.mark.parametrize(

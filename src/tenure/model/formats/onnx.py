@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tenure.errors import ModelError
-from tenure.model.columns import matrix
+from tenure.model.answer import Scores
+from tenure.model.columns import Rows, matrix
 from tenure.types import Failed, Image, Prediction
 
 Array = npt.NDArray[Any]
@@ -86,22 +87,25 @@ class OnnxClassifier:
     file: str = "model.onnx"
     labels: Sequence[str] = ()
     features: Sequence[str] = ()
+    takes_rows: ClassVar[bool] = True
 
     def load(self, files: Path) -> None:
         self._session = onnx(files / self.file)
         if len(self._session.inputs) != 1:
             raise ModelError(f"{self.file} must have one input, has {len(self._session.inputs)}", at=self.file)
 
-    def predict(self, batch: list[Any]) -> list[Prediction | Failed]:
+    def predict(self, batch: Sequence[Any]) -> Sequence[Prediction | Failed]:
         outputs = self._session(self._matrix(batch))
         found = next((v for v in outputs.values() if _are_probabilities(v, len(batch))), None)
         if found is None:
             shapes = ", ".join(f"{n} {getattr(v, 'shape', type(v).__name__)}" for n, v in outputs.items())
             raise ModelError(f"no output of {self.file} holds probabilities: {shapes}", at=self.file)
         labels = self._names(found, outputs)
-        return [_best(labels, row) for row in _rows(found)]
+        return Scores.of(labels, _table(found))
 
-    def _matrix(self, batch: list[Any]) -> Array:
+    def _matrix(self, batch: Sequence[Any]) -> Array:
+        if isinstance(batch, Rows):
+            return batch.matrix(*self.features)
         if isinstance(batch[0], dict):
             return matrix(batch, self.features)
         if isinstance(batch[0], str | Image):
@@ -128,19 +132,12 @@ def _are_probabilities(value: Any, rows: int) -> bool:
     return bool(value.ndim == 2 and len(value) == rows and value.dtype.kind == "f")
 
 
-def _rows(found: Any) -> list[list[float]]:
-    """Return one list of probabilities per item; a single column is the chance of the second class."""
+def _table(found: Any) -> Array:
+    """Return (n, labels) probabilities; a single column is the chance of the second class."""
     if isinstance(found, list):
-        return [[float(row[key]) for key in found[0]] for row in found]
-    rows: list[list[float]] = found.tolist()
-    return [[1 - row[0], row[0]] if len(row) == 1 else row for row in rows]
-
-
-def _best(labels: tuple[str, ...], row: list[float]) -> Prediction | Failed:
-    if not np.isfinite(row).all():
-        return Failed("the model's probabilities are not numbers")
-    best = int(np.argmax(row))
-    return Prediction(labels[best], row[best], dict(zip(labels, row, strict=True)))
+        return np.array([[float(row[key]) for key in found[0]] for row in found], dtype=np.float32)
+    table: Array = found
+    return np.hstack([1 - table, table]) if table.shape[1] == 1 else table
 
 
 _DTYPES: dict[str, type[Any]] = {
