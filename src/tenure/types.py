@@ -40,6 +40,7 @@ class Route(IntEnum):
     PENDING = 1  # a person decides
     FALLBACK = 2  # the project's fallback decided
     REFUSED = 3  # no answer: refused or failed, with a reason
+    NONE = 4  # offline scoring: only the prediction was wanted, so nobody decides
 
 
 class Outcome(StrEnum):

@@ -21,6 +21,9 @@ from tenure.scope.project import EndpointSpec
 from tenure.types import Box, Level, Route
 
 Columns = Mapping[str, npt.NDArray[Any]]
+BATCH_PRIORITY = -1.0
+"""Rows scored offline are reviewed after requests that came by themselves."""
+
 _MEDIA = {"image": "image/*", "audio": "audio/*", "text": "text/plain", "record": "application/json"}
 
 
@@ -79,7 +82,8 @@ class Intake:
         endpoint, var = frame.schema.endpoint, frame.var(i)
         flags, level = int(c["flags"][i]), Level(int(c["level"][i]))
         pending = int(c["route"][i]) == Route.PENDING
-        candidate = int(c["role"][i]) == 1
+        batch = bool(flags & Flag.BATCH)  # its label says nothing about a rollout, and nobody waits for it
+        candidate = int(c["role"][i]) == 1 and not batch
         return NewItem(
             id=encode_id(frame.run, int(c["seq"][i]), self._secret),
             endpoint=endpoint,
@@ -88,12 +92,13 @@ class Intake:
             created_us=int(c["t_ns"][i]) // 1000,
             blind=bool(flags & Flag.BLIND),
             pending=pending,
+            priority=BATCH_PRIORITY if batch else 0.0,
             audit_prob=1.0 if pending else float(c["audit_prob"][i]),
             unit=str(var.get("unit") or ""),
             policy=int(c["policy"][i]),
             level=level.word,
             version=_version(frame, c, i),
-            rollout=self._rollout_at(int(c["routing"][i]), endpoint),
+            rollout=None if batch else self._rollout_at(int(c["routing"][i]), endpoint),
             arm="candidate" if candidate else "stable",
             share=float(c["share"][i]),
             lottery=bool(flags & Flag.LOTTERY),

@@ -38,6 +38,7 @@ class Flag(IntFlag):
     LOTTERY = 16  # drawn before routing to be labelled whatever the model says
     EMPTY = 32  # the answer was empty (None, "" or no text)
     OVER_BUDGET = 64  # later than the endpoint's latency budget
+    BATCH = 128  # scored offline: no client waited, and no rollout drew its version
 
 
 class Status(IntEnum):

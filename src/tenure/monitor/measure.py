@@ -99,7 +99,7 @@ def _pane(
     for name, column in c.items():
         if name.startswith("x:"):
             yield metrics.ALL_VERSIONS, metrics.INPUT, name[2:], Profile.of(column[taken])
-    route = c["route"][taken]
+    route = c["route"][taken & (c["route"] != Route.NONE)]  # a mere prediction is decided by nobody
     yield metrics.ALL_VERSIONS, metrics.OUTPUT, "automated", Profile.flags(route == Route.AUTO)
     yield metrics.ALL_VERSIONS, metrics.OUTPUT, "fallback", Profile.flags(route == Route.FALLBACK)
     answered = (c["status"] == Status.OK) & (c["version"] < len(versions))
@@ -111,13 +111,14 @@ def _pane(
 
 def _software(c: Mapping[str, Array], taken: Array) -> Iterator[Found]:
     failed = (c["status"] >= Status.FAILED) & (c["status"] <= Status.EXPIRED)
-    flags = c["flags"]
+    online = (c["flags"] & Flag.BATCH) == 0  # nobody waited for a row that was scored offline
+    flags, answered = c["flags"][online], taken & online
     found = {
         "error_share": Profile.flags(failed),
         "over_budget": Profile.flags((flags & Flag.OVER_BUDGET) != 0),
         "degraded": Profile.flags((flags & Flag.DEGRADED) != 0),
-        "latency_ms": Profile.of(c["latency_us"][taken] / 1000.0),
-        "queue_ms": Profile.of(c["queue_us"][taken] / 1000.0),
+        "latency_ms": Profile.of(c["latency_us"][answered] / 1000.0),
+        "queue_ms": Profile.of(c["queue_us"][answered] / 1000.0),
     }
     for metric, profile in found.items():
         yield metrics.ALL_VERSIONS, metrics.SOFTWARE, metric, profile

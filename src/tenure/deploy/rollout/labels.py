@@ -58,7 +58,7 @@ def front_us(conn: Connection, rollout: Rollout, now_us: int) -> int:
     """
     patience = maturity_us(rollout) or PATIENCE_US
     query = sa.select(sa.func.min(_I.created_us)).where(
-        _I.endpoint == rollout.endpoint, _I.state.in_(_OPEN), _I.lottery == 1,
+        _I.rollout == rollout.id, _I.state.in_(_OPEN), _I.lottery == 1,
         _I.created_us >= max(rollout.created_us, now_us - patience),
     )  # fmt: skip
     found = conn.execute(query).scalar()
@@ -97,7 +97,7 @@ def labels(conn: Connection, rollout: Rollout, now_us: int) -> int:
     query = (
         sa.select(sa.func.count())
         .select_from(t.review_items)
-        .where(_I.endpoint == rollout.endpoint, _I.state == "resolved", _I.created_us >= rollout.step_started_us)
+        .where(_I.rollout == rollout.id, _I.state == "resolved", _I.created_us >= rollout.step_started_us)
         .where(_I.created_us < front_us(conn, rollout, now_us))
     )
     if rollout.plan.is_shadow(rollout.step):

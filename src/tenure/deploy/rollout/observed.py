@@ -67,7 +67,8 @@ def observed(endpoint: str, rollout: Rollout, columns: Columns, versions: Sequen
     """Count the rows that belong to the rollout's step at hand; others are left out.
 
     A row belongs if it was made since the step began and its logged chance of the candidate is the step's. While
-    requests are shared, only rows count that one of the two versions answered or failed to answer.
+    requests are shared, only rows count that one of the two versions answered or failed to answer. Rows scored
+    offline never belong: nothing was drawn about them.
 
     Args:
         endpoint: whose rows these are.
@@ -82,6 +83,7 @@ def observed(endpoint: str, rollout: Rollout, columns: Columns, versions: Sequen
     logged = columns["share"].astype(np.float64)
     rho = np.where(candidate, logged, 1.0 - logged)
     mine = (np.abs(rho - share) < SAME) & (columns["t_ns"] >= rollout.step_started_us * 1000)
+    mine &= (columns["flags"] & Flag.BATCH) == 0
     made = Observed(rollout=rollout.id, step=rollout.step, share=share)
     if share == 0.0:
         seen = int((mine & (columns["status"] != Status.REFUSED)).sum())
