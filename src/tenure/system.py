@@ -116,7 +116,7 @@ def control(project: Project, folder: Path, *, clock: Clock, settings: Settings)
     log = Log(folder)
     endpoints = project.endpoints
     contracts = {n: Contract(InputSchema.of(spec), project.output(n)) for n, spec in endpoints.items()}
-    registry = Registry(state, folder, contracts=contracts)
+    registry = Registry(state, folder, contracts=contracts, trusted=project.trust)
     waking: list[Callable[[], None]] = []
 
     def wake() -> None:
@@ -189,7 +189,7 @@ def core(
 
     def load_version(version: str) -> Pipeline:
         bundle = open_bundle(find_bundle(folder, version))
-        pipeline = load(bundle, clock=clock)
+        pipeline = load(bundle, trusted=project.trust, clock=clock)
         smoke_test(pipeline, bundle)
         return pipeline
 

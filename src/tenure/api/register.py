@@ -123,7 +123,7 @@ def _record(
     state = State.open(system.state_url(project), SystemClock())
     try:
         contract = Contract(InputSchema.of(spec), project.output(endpoint))
-        registry = Registry(state, folder, contracts={endpoint: contract})
+        registry = Registry(state, folder, contracts={endpoint: contract}, trusted=project.trust)
         version = registry.register(
             endpoint, stages, spec=spec, output=project.output(endpoint),
             sample=samples.as_sample(spec.input, sample), **options,

@@ -51,7 +51,7 @@ class Office:
 
         endpoints = self.project.endpoints.items()
         contracts = {n: Contract(InputSchema.of(spec), self.project.output(n)) for n, spec in endpoints}
-        return Registry(self.state, self.folder, contracts=contracts)
+        return Registry(self.state, self.folder, contracts=contracts, trusted=self.project.trust)
 
     @cached_property
     def rollouts(self) -> Rollouts:

@@ -21,6 +21,8 @@ from tenure.maintain.snapshot import Row, Snapshot
 from tenure.model import bundle
 from tenure.model.bundle import Bundle
 from tenure.model.pipeline import Pipeline
+from tenure.model.trust import NOTHING
+from tenure.scope.project import Trust
 from tenure.stats import champion
 from tenure.types import Failed, Input
 
@@ -90,8 +92,11 @@ def compare(
     attempt: int = 1,
     margin: float = MARGIN,
     delta: float = DELTA,
+    trusted: Trust = NOTHING,
 ) -> Comparison:
     """Run both versions on the fair test cases of a snapshot and say whether the new one is not worse.
+
+    `trusted` is the operator's word on files that may run code.
 
     Raises:
         ModelError: a version cannot be loaded.
@@ -100,10 +105,10 @@ def compare(
     if challenger.manifest.output.kind != "label":
         return _uncompared(challenger, incumbent)
     cases = [row for row in snapshot.rows() if row.split == "test" and row.fair]
-    new = wrong(bundle.load(challenger), challenger, snapshot, cases=cases)
+    new = wrong(bundle.load(challenger, trusted=trusted), challenger, snapshot, cases=cases)
     old = None
     if incumbent is not None:
-        old = wrong(bundle.load(incumbent), incumbent, snapshot, cases=cases)
+        old = wrong(bundle.load(incumbent, trusted=trusted), incumbent, snapshot, cases=cases)
     found = judge(cases, new, old, attempt=attempt, margin=margin, delta=delta)
     named = msgspec.structs.replace(
         found, challenger=challenger.id, champion=None if incumbent is None else incumbent.id

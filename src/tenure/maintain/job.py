@@ -215,7 +215,9 @@ class Job:
         with self._tools.state.read() as conn:
             attempt = runs.attempt(conn, self.endpoint, version, cut_us=snapshot.manifest.cut_us)
         incumbent = None if parent is None else registry.get(parent)
-        return compare.compare(snapshot, registry.get(version), incumbent, attempt=attempt)
+        return compare.compare(
+            snapshot, registry.get(version), incumbent, attempt=attempt, trusted=registry.trusted
+        )
 
     def _deploy(self, found: compare.Comparison, version: str) -> None:
         if not found.passed:

@@ -22,13 +22,13 @@ from tenure.data.decode import decode
 from tenure.data.schema import InputSchema
 from tenure.errors import MissingError, ModelError
 from tenure.model import code as source
-from tenure.model import contents, manifest
+from tenure.model import contents, manifest, trust
 from tenure.model.answer import close
 from tenure.model.manifest import Manifest, Measured, SampleRef, StageRef
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import Stage, adapt
-from tenure.model.trust import runs_code
-from tenure.scope.project import EndpointSpec, Output
+from tenure.model.trust import NOTHING
+from tenure.scope.project import EndpointSpec, Output, Trust
 from tenure.types import Failed, Input, Prediction
 
 FOLDER = "bundles"
@@ -90,15 +90,15 @@ def build(
     files: Path | None = None,
     provenance: Mapping[str, Any] | None = None,
     pilot_scores: Mapping[str, Sequence[float]] | None = None,
-    trusted_sha256: frozenset[str] = frozenset(),
+    trusted: Trust = NOTHING,
     clock: Clock | None = None,
 ) -> Bundle:
     """Make a bundle in `<folder>/bundles/<sha>`: copy, hash, load, run the sample, and note what it answered.
 
     `folder` is the data folder. `code` are source files or folders: a file is importable by its name, those of a
     folder by their path in it. `files` is a folder (or one file) of weights, which stages get in `load`. The
-    `input` and `fields` of `spec` become the version's input schema. `trusted_sha256` are hashes, from the
-    operator, of files that may be pickles.
+    `input` and `fields` of `spec` become the version's input schema. `trusted` is the operator's word on files
+    that may run code.
 
     Raises:
         ModelError: a file is refused, the code cannot be loaded, or the sample is not answered or not repeatably.
@@ -117,7 +117,7 @@ def build(
             provenance=dict(provenance or {}),
             pilot_scores={side: list(scores) for side, scores in (pilot_scores or {}).items()},
         )
-        bundle = _rehearse(Bundle(work, made, made.sha()), trusted_sha256)
+        bundle = _rehearse(Bundle(work, made, made.sha()), trusted)
         text = bundle.manifest.text()
         manifest.parse(text)  # what cannot be read back must not be written
         contents.write(work / manifest.FILE, text)
@@ -139,7 +139,7 @@ def open_bundle(path: Path, *, verify: bool = True) -> Bundle:
     return bundle
 
 
-def adopt(bundle: Bundle, folder: Path, *, trusted_sha256: frozenset[str] = frozenset()) -> Bundle:
+def adopt(bundle: Bundle, folder: Path, *, trusted: Trust = NOTHING) -> Bundle:
     """Copy a bundle from elsewhere into `<folder>/bundles/<sha>` after checking every file and its answers.
 
     Raises:
@@ -151,8 +151,7 @@ def adopt(bundle: Bundle, folder: Path, *, trusted_sha256: frozenset[str] = froz
     with _workspace(folder) as work:
         contents.copy_tree(bundle.path, work)
         copied = open_bundle(work)
-        refuse_code(copied, trusted_sha256)
-        smoke_test(load(copied), copied)
+        smoke_test(load(copied, trusted=trusted), copied)
         return _settle(copied, folder)
 
 
@@ -172,12 +171,16 @@ def find_bundle(folder: Path, version: str) -> Path:
     return found[0]
 
 
-def load(bundle: Bundle, *, clock: Clock | None = None) -> Pipeline:
+def load(bundle: Bundle, *, trusted: Trust = NOTHING, clock: Clock | None = None) -> Pipeline:
     """Load a bundle's stages from its own copy of the code.
 
+    Files that run code when they are loaded are refused here, too, unless the operator pinned them: the bundle
+    may have come into the folder by another way than registration, and what is trusted may have changed since.
+
     Raises:
-        ModelError: a stage cannot be imported, constructed or loaded.
+        ModelError: a file is refused, or a stage cannot be imported, constructed or loaded.
     """
+    trust.refuse(bundle.files, bundle.manifest.files, trusted)
     key = bundle.sha[:SHORT]
     stages = [(ref.name, _load_stage(ref, bundle, key)) for ref in bundle.manifest.stages]
     return Pipeline(stages, output=bundle.manifest.output, clock=clock)
@@ -193,22 +196,6 @@ def smoke_test(pipeline: Pipeline, bundle: Bundle, *, tolerance: float = 1e-3) -
     for batch in ([item], [item, item]):
         for result in pipeline.run(batch):
             _compare(result.prediction, bundle, tolerance)
-
-
-def refuse_code(bundle: Bundle, trusted_sha256: frozenset[str] = frozenset()) -> None:
-    """Refuse a bundle with files (weights) that run code when they are loaded, unless their hash is trusted.
-
-    Raises:
-        ModelError: naming the file, why, and its hash.
-    """
-    for name, entry in bundle.manifest.files.items():
-        why = None if entry.sha256 in trusted_sha256 else runs_code(bundle.files / name)
-        if why:
-            raise ModelError(
-                f"files/{name}: {why}. Export it to ONNX, or let the operator trust its hash {entry.sha256}",
-                at=name,
-                code="untrusted_file",
-            )
 
 
 # Building
@@ -273,14 +260,13 @@ def _draft(work: Path, *, endpoint: str, name: str, stages: tuple[StageRef, ...]
     )
 
 
-def _rehearse(draft: Bundle, trusted_sha256: frozenset[str]) -> Bundle:
+def _rehearse(draft: Bundle, trusted: Trust) -> Bundle:
     """Load the draft, run its sample, and return it with the expected answer and what was measured."""
-    refuse_code(draft, trusted_sha256)
     item = draft.sample()
     process = psutil.Process()
     before = process.memory_info().rss
     try:
-        pipeline = load(draft)
+        pipeline = load(draft, trusted=trusted)
         answer = pipeline.run([item])[0].prediction
         if isinstance(answer, Failed):
             raise ModelError(f"the sample is not answered: {answer.reason}", at="sample")

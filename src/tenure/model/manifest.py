@@ -32,7 +32,7 @@ class StageRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     uses: str
-    placement: Literal["inline", "thread"] = "thread"
+    placement: Literal["inline", "thread", "process"] = "thread"
     options: dict[str, Any] = {}
 
 

@@ -19,7 +19,8 @@ from tenure.model import author, bundle, manifest
 from tenure.model.bundle import Bundle, Code, Sample
 from tenure.model.code import end_of_script
 from tenure.model.manifest import StageRef
-from tenure.scope.project import EndpointSpec, Output
+from tenure.model.trust import NOTHING
+from tenure.scope.project import EndpointSpec, Output, Trust
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -44,17 +45,17 @@ class Registry:
         folder: Path,
         *,
         contracts: Mapping[str, Contract] | None = None,
-        trusted_sha256: frozenset[str] = frozenset(),
+        trusted: Trust = NOTHING,
     ) -> None:
         """Open the registry over a data folder.
 
         `contracts` are what the project file promises per endpoint; a version that breaks it is refused.
-        `trusted_sha256` are hashes, from the operator, of files that may be pickles.
+        `trusted` is the operator's word on files that may run code, from the project file.
         """
         self._state = state
         self.folder = folder
         self._contracts = dict(contracts or {})
-        self._trusted = trusted_sha256
+        self.trusted = trusted
 
     def register(
         self,
@@ -96,7 +97,7 @@ class Registry:
             files=author.files_of(stages, files),
             provenance=provenance,
             pilot_scores=pilot_scores,
-            trusted_sha256=self._trusted,
+            trusted=self.trusted,
             clock=self._state.clock,
         )
         return self._record(made, by=by)
@@ -130,7 +131,7 @@ class Registry:
             files=files,
             provenance={"parent": parent, **(provenance or {})},
             pilot_scores=pilot_scores,
-            trusted_sha256=self._trusted,
+            trusted=self.trusted,
             clock=self._state.clock,
         )
         return self._record(made, by=by)
@@ -158,7 +159,7 @@ class Registry:
                 f"the bundle is of endpoint {found.manifest.endpoint!r}, not {endpoint!r}", at="endpoint"
             )
         self._refuse_break(found)
-        adopted = bundle.adopt(found, self.folder, trusted_sha256=self._trusted)
+        adopted = bundle.adopt(found, self.folder, trusted=self.trusted)
         return self._record(adopted, by=by, name=name, provenance=provenance)
 
     def get(self, version: str) -> Bundle:

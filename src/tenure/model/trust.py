@@ -1,29 +1,42 @@
 """Which files would run code when they are loaded; they are refused unless the operator pins their hash.
 
-The list of trusted hashes comes from the operator's configuration, never from what is loaded.
+The list of trusted hashes comes from the operator's configuration (`trust` in the project file), never from what
+is loaded. Whoever loads a bundle asks here first: registration and every process that serves.
 """
 
 from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
+import json
 import lzma
 import pickletools
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 import numpy as np
+
+from tenure.errors import ModelError
+from tenure.model.contents import FileEntry
+from tenure.scope.project import Trust
 
 SUFFIXES = frozenset(
     {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".ckpt", ".mar", ".pyc", ".so"}
 )
 """Endings that are refused whatever is inside."""
+
+NOTHING = Trust()
+"""No word of the operator: whatever could run code is refused."""
+
+MLMODEL = "MLmodel"
+"""The file that makes a folder an MLflow model; it names the Python module that loads the model."""
 
 _DANGEROUS = frozenset(
     {"GLOBAL", "STACK_GLOBAL", "REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD", "EXT1", "EXT2", "EXT4"}
@@ -32,6 +45,62 @@ _PIECE = 2**20
 _MAX_OPS = 200_000
 _MAX_ENTRIES = 10_000
 _BROKEN = (ValueError, OverflowError, MemoryError, IndexError, EOFError, KeyError, OSError, struct.error)
+
+
+def refuse(folder: Path, files: Mapping[str, FileEntry], trust: Trust) -> None:
+    """Refuse files that run code when they are loaded, unless the operator pinned their hash.
+
+    An MLflow folder is pinned as a whole, by `folder_digest`: its `MLmodel` names the module that loads it, which
+    may be any file of the folder or any installed module.
+
+    Args:
+        folder: where the files are.
+        files: path below it -> what the manifest says of it.
+        trust: the operator's word.
+
+    Raises:
+        ModelError: naming the file, why, its hash, and where the operator would write it.
+    """
+    pinned = frozenset(trust.sha256)
+    allowed: set[str] = set()
+    for root in _mlflow_roots(files):
+        digest = folder_digest(files, root)
+        if digest not in pinned:
+            raise _refused(_place(root, MLMODEL), "an MLflow model names the Python code that loads it", digest)
+        allowed |= {name for name in files if PurePosixPath(name).is_relative_to(root)}
+    for name, entry in files.items():
+        why = None if entry.sha256 in pinned or name in allowed else runs_code(folder / name)
+        if why:
+            raise _refused(name, why, entry.sha256)
+
+
+def folder_digest(files: Mapping[str, FileEntry], root: str = ".") -> str:
+    """Return the SHA-256 of a folder: of the JSON {path below `root`: SHA-256} with sorted keys and no spaces."""
+    below = {PurePosixPath(name): entry.sha256 for name, entry in files.items()}
+    inside = {str(path.relative_to(root)): sha for path, sha in below.items() if path.is_relative_to(root)}
+    return hashlib.sha256(json.dumps(inside, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _mlflow_roots(files: Mapping[str, FileEntry]) -> list[str]:
+    """Return the outermost folders that hold an `MLmodel`."""
+    found: list[str] = []
+    for path in sorted((PurePosixPath(name) for name in files), key=lambda p: len(p.parts)):
+        if path.name.lower() == MLMODEL.lower() and not any(path.is_relative_to(root) for root in found):
+            found.append(str(path.parent))
+    return found
+
+
+def _place(root: str, name: str) -> str:
+    return str(PurePosixPath(root, name))
+
+
+def _refused(name: str, why: str, digest: str) -> ModelError:
+    return ModelError(
+        f"files/{name}: {why}. Export it to ONNX or skops; or, where you trust who made it, write into the "
+        f"project file: trust: {{sha256: [{digest}]}}",
+        at=name,
+        code="untrusted_file",
+    )
 
 
 def runs_code(path: Path) -> str | None:

@@ -34,6 +34,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "endpoints": Meaning("The stable names that clients call, at least one.", _SERVING),
         "server": Meaning("Processes and addresses of `tenure serve`.", _SYSTEM),
         "privacy": Meaning("How sensitive the logged data are.", _SCOPE),
+        "trust": Meaning("Which files may run code when they are loaded.", "model"),
     },
     p.Scope: {
         "case": Meaning("Something new, help for people, or a replacement of what people do.", SHOWN),
@@ -230,6 +231,16 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
     },
 }
 
+    p.Trust: {
+        "sha256": Meaning(
+            "SHA-256 of pickles and digests of MLflow folders that may be loaded; `tenure register` shows them.",
+            "model",
+        ),
+        "skops": Meaning(
+            "SHA-256 of a `.skops` file and the types, beyond scikit-learn's own, that it may construct.",
+            "model",
+        ),
+    },
 
 def meaning(struct: type[msgspec.Struct], key: str) -> Meaning:
     """Return what a key means."""

@@ -299,6 +299,13 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One project file."""
+class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may run code when it is loaded, by SHA-256 in hex: the operator's word, never the file's own."""
+
+    sha256: tuple[str, ...] = ()
+    skops: dict[str, tuple[str, ...]] = {}  # SHA-256 of the file -> types that it may construct
+
+
 
     tenure: int = 1
     project: str
@@ -309,6 +316,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     privacy: Privacy = Privacy()
     root: str = "."  # folder of the project file; set by the reader, not a key of the file
 
+    trust: Trust = Trust()
     def folder(self) -> Path:
         """Return the data folder."""
         return Path(self.root, self.server.data).resolve()

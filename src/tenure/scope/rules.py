@@ -18,10 +18,12 @@ from tenure.scope.project import (
     RolloutSpec,
     StageSpec,
     Threshold,
+    Trust,
 )
 
 LEVELS = ("human_only", "shadow", "assist", "partial", "full")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 USES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 JUDGEMENT_MARGIN_S = 0.25
 
@@ -51,6 +53,7 @@ def faults(project: Project) -> Iterator[Fault]:
     yield from _top(project)
     yield from _output(project.scope.y, "scope.y")
     yield from _metrics(project)
+    yield from _trust(project.trust)
     for name, spec in project.endpoints.items():
         yield from _endpoint(project, name, spec)
 
@@ -78,6 +81,14 @@ def _metrics(project: Project) -> Iterator[Fault]:
             yield Fault(place, "expected max or min")
         if target.max is not None and target.min is not None and target.min > target.max:
             yield Fault(place, f"min {target.min:g} is above max {target.max:g}")
+
+
+def _trust(trust: Trust) -> Iterator[Fault]:
+    places = {f"trust.sha256[{i}]": digest for i, digest in enumerate(trust.sha256)}
+    places |= {f"trust.skops.{digest}": digest for digest in trust.skops}
+    for place, digest in places.items():
+        if not SHA256.fullmatch(digest):
+            yield Fault(place, f"expected a SHA-256 of 64 small hex digits, got {digest!r}")
 
 
 def _endpoint(project: Project, name: str, spec: EndpointSpec) -> Iterator[Fault]:

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 from model_bundles import scaling, source
 
-from tenure.errors import ModelError
+from tenure.errors import ModelError, ProjectError
 from tenure.model.bundle import load, open_bundle
+from tenure.model.contents import listing
 from tenure.model.manifest import parse
-from tenure.model.trust import runs_code
+from tenure.model.trust import folder_digest, refuse, runs_code
+from tenure.scope.project import Trust
+from tenure.scope.reader import read_project
 
 
 class Exploit:
@@ -141,8 +144,10 @@ def test_only_the_operators_hash_lets_a_pickle_in(tmp_path: Path) -> None:
     digest = hashlib.sha256(content).hexdigest()
     with pytest.raises(ModelError, match=digest):
         scaling(tmp_path)
-    made = scaling(tmp_path, trusted_sha256=frozenset({digest}))
-    load(open_bundle(made.path))
+    made = scaling(tmp_path, trusted=Trust(sha256=(digest,)))
+    load(open_bundle(made.path), trusted=Trust(sha256=(digest,)))
+    with pytest.raises(ModelError, match=digest):
+        load(open_bundle(made.path))
 
 
 def test_a_manifest_cannot_vouch_for_its_own_files(tmp_path: Path) -> None:
@@ -150,3 +155,46 @@ def test_a_manifest_cannot_vouch_for_its_own_files(tmp_path: Path) -> None:
     said = {**json.loads(path.read_text()), "trusted_sha256": ["0" * 64]}
     with pytest.raises(ModelError, match="trusted_sha256"):
         parse(json.dumps(said).encode())
+
+
+def mlflow_folder(files: Path) -> str:
+    """Write an MLflow model whose loader would run a file of its own; return the digest that an operator pins."""
+    (files / "flow" / "code").mkdir(parents=True)
+    (files / "flow" / "MLmodel").write_text(
+        "flavors:\n  python_function:\n    loader_module: evil\n    code: code\n"
+    )
+    (files / "flow" / "code" / "evil.py").write_text("raise SystemExit\n")
+    return folder_digest(listing(files), "flow")
+
+
+def test_an_mlflow_folder_is_pinned_as_a_whole(tmp_path: Path) -> None:
+    _, files = source(tmp_path)
+    digest = mlflow_folder(files)
+    with pytest.raises(ModelError, match=rf"flow/MLmodel: .*names the Python code.*{digest}") as caught:
+        scaling(tmp_path)
+    assert caught.value.code == "untrusted_file"
+    trusted = Trust(sha256=(digest,))
+    made = scaling(tmp_path, trusted=trusted)
+    load(made, trusted=trusted)
+    (files / "flow" / "code" / "evil.py").write_text("raise SystemExit  # another\n")
+    with pytest.raises(ModelError, match="flow/MLmodel"):
+        scaling(tmp_path, trusted=trusted)
+
+
+def test_an_mlflow_folder_may_be_the_whole_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").write_text("flavors: {}\n")
+    entries = listing(tmp_path)
+    with pytest.raises(ModelError, match=folder_digest(entries)):
+        refuse(tmp_path, entries, Trust())
+    refuse(tmp_path, entries, Trust(sha256=(folder_digest(entries),)))
+
+
+def test_the_operator_s_word_stands_in_the_project_file() -> None:
+    text = "project: p\nscope: {y: {labels: [a, b]}}\nendpoints: {e: {input: text, automation: {max: assist}}}\n"
+    digest = "ab" * 32
+    project = read_project(f"{text}trust: {{sha256: [{digest}], skops: {{{digest}: [my.Type]}}}}\n")
+    assert project.trust == Trust(sha256=(digest,), skops={digest: ("my.Type",)})
+    with pytest.raises(
+        ProjectError, match=r"tenure.yaml:5: trust.sha256\[0\]: expected a SHA-256 of 64 small hex"
+    ):
+        read_project(f"{text}trust: {{sha256: [ABC]}}\n")
