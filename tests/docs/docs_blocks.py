@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"# ([\w.-]+\.py)\n")
+FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml))\n")
 SERVER_START_S = 60
 READER_S = 20.0
 
@@ -44,6 +44,7 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.server: subprocess.Popen[str] | None = None
+        self._files: dict[str, str] = {}
         self._ports: dict[str, str] = {}
         self._names: dict[str, str] = {}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -55,7 +56,8 @@ class Reader:
         typed = 0
         for language, text in blocks(page):
             named = FILE.match(text)
-            if language == "python" and named:
+            if language in ("python", "yaml") and named:
+                self._files[named[1]] = text
                 (self.folder / named[1]).write_text(self._now(text))
             elif language == "console":
                 for step in steps(text):
@@ -103,6 +105,8 @@ class Reader:
             lines.append(self.server.stderr.readline().strip("\n"))
         found = re.findall(r"http://127\.0\.0\.1:(\d+)", "\n".join(lines))
         self._ports = {"8700": found[0], "8701": found[1]}
+        for name, text in self._files.items():  # a page may show its client before the server
+            (self.folder / name).write_text(self._now(text))
         return self._as_shown("\n".join(lines))
 
     def _now(self, text: str) -> str:

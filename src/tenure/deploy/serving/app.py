@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,7 +13,10 @@ from tenure.clock import Clock
 from tenure.deploy.serving import exposition, openapi
 from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.core import Ask, Core
+from tenure.deploy.serving.desk import Desk
 from tenure.deploy.serving.edge import Edge, headers_of, number_of, read_body, token_of
+from tenure.deploy.serving.pictures_back import Pictures, Wish, wish_of
+from tenure.deploy.serving.upload import read_input
 from tenure.deploy.serving.wire import as_json, http_error
 from tenure.errors import CaseError
 from tenure.types import Answer
@@ -42,6 +42,7 @@ def data_app(core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> Star
     return Starlette(
         routes=[
             Route("/v1/{endpoint}/predict", edge.guarded(doors.predict), methods=["POST"]),
+            Route("/predict", edge.guarded(doors.detect), methods=["POST"]),
             Route("/v1/decisions/{id}", edge.guarded(doors.decision), methods=["GET"]),
             Route("/v1/feedback", edge.guarded(doors.feedback), methods=["POST"]),
             Route("/health/live", doors.alive, methods=["GET"]),
@@ -56,16 +57,27 @@ def data_app(core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> Star
 class _Doors:
     def __init__(self, core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> None:
         self._core, self._page, self._slot, self._clock = core, page, slot, clock
+        self._pictures = Pictures()
 
     async def predict(self, request: Request) -> Response:
+        return await self._answer(request, request.path_params["endpoint"])
+
+    async def detect(self, request: Request) -> Response:
+        """Answer as a small server for object detection does: a form with a picture in, a drawn picture out."""
+        return await self._answer(request, request.query_params.get("model", ""), picture_first=True)
+
+    async def _answer(self, request: Request, endpoint: str, *, picture_first: bool = False) -> Response:
         start_ns = self._clock.monotonic_ns()
         self._slot.add("requests")
-        endpoint = request.path_params["endpoint"]
         desk = self._core.gate(token_of(headers_of(request)), endpoint)
-        answer = await self._core.predict(await _ask(request, endpoint, desk.spec.serve.max_body))
+        wish, ask = await _asked(request, desk, picture_first=picture_first)
+        self._pictures.admit(wish)
+        answer = await self._core.predict(ask)
         self._slot.observe((self._clock.monotonic_ns() - start_ns) // 1000)
         self._slot.add("auto" if answer.status == "decided" else "pending")
-        return _answer(answer, request.scope.get("root_path", ""))
+        if wish.is_picture:
+            return _located(await self._pictures.reply(answer, ask.body, wish, desk=desk), answer, request)
+        return _located(as_json(answer, 200 if answer.status == "decided" else 202), answer, request)
 
     async def decision(self, request: Request) -> Response:
         wait = number_of(request.query_params.get("wait"), "wait")
@@ -112,51 +124,26 @@ class _Doors:
         return Response(openapi.document(), media_type="application/json")
 
 
-async def _ask(request: Request, endpoint: str, limit: int) -> Ask:
+async def _asked(request: Request, desk: Desk, *, picture_first: bool) -> tuple[Wish, Ask]:
     """Return the request; what is wrong with it goes along, so that the core logs the refusal."""
     headers = headers_of(request)
+    wish, endpoint, limit = Wish(), desk.name, desk.spec.serve.max_body
     token, unit, key = token_of(headers), headers.get("tenure-unit") or None, headers.get("idempotency-key")
     try:
-        body, media_type = await _content(request, headers, limit)
+        wish = wish_of(request, desk, picture_first=picture_first)
+        body, media_type = await read_input(request, headers, limit)
         deadline_s = number_of(headers.get("tenure-deadline-ms"), "Tenure-Deadline-Ms") / 1000.0
         wait_s = number_of(request.query_params.get("wait"), "wait")
     except CaseError as error:
-        return Ask(endpoint=endpoint, body=b"", media_type="", token=token, unit=unit, key=key, fault=error)
-    return Ask(
+        return wish, Ask(endpoint=endpoint, body=b"", media_type="", token=token, unit=unit, key=key, fault=error)
+    return wish, Ask(
         endpoint=endpoint, body=body, media_type=media_type, token=token, unit=unit, key=key,
         deadline_s=deadline_s, wait_s=wait_s,
     )  # fmt: skip
 
 
-async def _content(request: Request, headers: dict[str, str], limit: int) -> tuple[bytes, str]:
-    """Return the input's bytes and media type: the body itself, or the `file` part of a form."""
-    media_type = headers.get("content-type", "")
-    body = await read_body(request, headers, limit + 64 * 1024)  # a form has its own lines around the file
-    if not media_type.lower().startswith("multipart/form-data"):
-        return body, media_type
-
-    async def stream() -> Any:
-        yield body
-
-    try:
-        form = await MultiPartParser(request.headers, stream(), max_files=1, max_fields=16).parse()
-    except (MultiPartException, KeyError, ValueError) as error:
-        message = getattr(error, "message", str(error))
-        raise CaseError(
-            f"the multipart form cannot be read: {message}", code="invalid_form", at="body", status=400
-        ) from error
-    part = form.get("file")
-    if part is None or isinstance(part, str):
-        raise CaseError("the form has no file part named `file`", code="missing_file", at="file")
-    data = await part.read()
-    content_type = part.content_type or ""
-    await form.close()
-    return data, content_type
-
-
-def _answer(answer: Answer, mounted_at: str) -> Response:
-    if answer.status == "decided":
-        return as_json(answer)
-    response = as_json(answer, 202)
-    response.headers["location"] = f"{mounted_at}/v1/decisions/{answer.id}"
+def _located(response: Response, answer: Answer, request: Request) -> Response:
+    """Say where a pending decision will be."""
+    if answer.status == "pending":
+        response.headers["location"] = f"{request.scope.get('root_path', '')}/v1/decisions/{answer.id}"
     return response

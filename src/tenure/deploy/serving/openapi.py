@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tenure.deploy.serving.pictures_back import FORMS
 from tenure.types import Answer
 
 Schema = dict[str, Any]
@@ -20,6 +21,7 @@ class Parameter(msgspec.Struct, frozen=True):
     place: str
     text: str
     type: str = "string"
+    required: bool = False
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -47,28 +49,46 @@ HEADERS = (
     Parameter("Tenure-Deadline-Ms", "header", "milliseconds in which the model must begin to answer", "number"),
 )
 INPUTS = ("application/json", "text/plain", "image/*", "audio/*", "multipart/form-data")
+DRAWN = Parameter("confidence", "query", "draw only boxes that are at least so sure, 0 to 1", "number")
 USUAL = {
     401: "the token is missing, unknown or revoked",
     403: "the token's role may not do this",
     503: "overload, a full log or not ready yet; Retry-After says when to try again",
+}
+ASKED = {
+    200: "decided",
+    202: "a person is to decide; Location is where the decision will be",
+    400: "a header, the query or the form cannot be read",
+    404: "there is no such endpoint",
+    406: "the endpoint has no answer in a form that `Accept` allows",
+    409: "the first request with this Idempotency-Key is still being answered, or had another body",
+    413: "the body is too large",
+    415: "the endpoint takes another kind of input",
+    422: "the input cannot be read or breaks the endpoint's schema",
+    **USUAL,
 }
 CALLS: tuple[Call, ...] = (
     Call(
         "POST",
         "/v1/{endpoint}/predict",
         "Ask for a decision",
-        {
-            200: "decided",
-            202: "a person is to decide; Location is where the decision will be",
-            404: "there is no such endpoint",
-            409: "the first request with this Idempotency-Key is still being answered, or had another body",
-            413: "the body is too large",
-            415: "the endpoint takes another kind of input",
-            422: "the input cannot be read or breaks the endpoint's schema",
-            **USUAL,
-        },
-        parameters=(ENDPOINT, WAIT, *HEADERS),
+        ASKED,
+        parameters=(ENDPOINT, WAIT, DRAWN, *HEADERS),
         bodies=INPUTS,
+        answers=(200, 202),
+    ),
+    Call(
+        "POST",
+        "/predict",
+        "Send a picture in a form, get it back with its boxes drawn",
+        ASKED,
+        parameters=(
+            Parameter("model", "query", "name of the endpoint", required=True),
+            WAIT,
+            DRAWN,
+            *HEADERS,
+        ),
+        bodies=("multipart/form-data",),
         answers=(200, 202),
     ),
     Call(
@@ -153,7 +173,7 @@ def _parameter(parameter: Parameter) -> Schema:
     return {
         "name": parameter.name,
         "in": parameter.place,
-        "required": parameter.place == "path",
+        "required": parameter.required or parameter.place == "path",
         "description": parameter.text,
         "schema": {"type": parameter.type},
     }
@@ -161,7 +181,8 @@ def _parameter(parameter: Parameter) -> Schema:
 
 def _response(call: Call, status: int, text: str) -> Schema:
     if status in call.answers:
-        return {"description": text, "content": {"application/json": {"schema": _ref("Answer")}}}
+        pictures: Schema = {form: {} for form in FORMS} if call.method == "POST" else {}
+        return {"description": text, "content": {"application/json": {"schema": _ref("Answer")}, **pictures}}
     if status >= 400 and call.token:
         return {"description": text, "content": {"application/json": {"schema": _ref("Error")}}}
     return {"description": text} if status == 202 else {"description": text, "content": {call.media_type: {}}}
