@@ -15,6 +15,7 @@ from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.core import Ask, Core
 from tenure.deploy.serving.desk import Desk
 from tenure.deploy.serving.edge import Edge, headers_of, number_of, read_body, token_of
+from tenure.deploy.serving.oip import rest as oip
 from tenure.deploy.serving.pictures_back import Pictures, Wish, wish_of
 from tenure.deploy.serving.upload import read_input
 from tenure.deploy.serving.wire import as_json, http_error
@@ -49,6 +50,7 @@ def data_app(core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> Star
             Route("/health/ready", doors.ready, methods=["GET"]),
             Route("/metrics", doors.metrics, methods=["GET"]),
             Route("/openapi.json", doors.openapi, methods=["GET"]),
+            *oip.routes(core, edge, page=page, slot=slot, clock=clock),
         ],
         exception_handlers={HTTPException: http_error},  # type: ignore[dict-item]
     )
