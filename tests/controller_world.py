@@ -1,6 +1,6 @@
 """A whole project on a manual clock, without HTTP: real controller and services, and a worker that a test drives.
 
-The worker routes, decides and logs with the same functions and the same journal as `serving.core`; only the model
+The worker routes, decides and logs with the functions and the journal of `serving.answering`; only the model
 and the photos are made up.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from tenure.data.records import By, Flag, Kind, Status, decode_id, encode_id
 from tenure.data.state import State
 from tenure.deploy.decide import decide, draws, level_in_force
 from tenure.deploy.review.items import Submission
-from tenure.deploy.router import Assignment, Table, assign
+from tenure.deploy.router import Table, assign
+from tenure.deploy.serving.answering import shadow_versions
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.core import shadow_versions
-from tenure.deploy.serving.desk import Desk, Row, said
+from tenure.deploy.serving.desk import Desk, answer_flags, as_logged, said
 from tenure.deploy.serving.journal import Journal
+from tenure.deploy.serving.work import Lane, Work
 from tenure.scope.project import EndpointSpec, Output, Project, Scope, Server
 from tenure.seeds import hash64
 from tenure.settings import Settings
@@ -82,10 +84,10 @@ class Worker:
 
     def refuse(self, endpoint: str = "phones") -> str:
         """Log a request that could not be used."""
-        desk, seq = self.desks[endpoint], self.journal.next_seq()
-        row = Row(seq=seq, t_ns=self._clock.now_ns(), route=Route.REFUSED, status=Status.REFUSED)
-        asyncio.run(self._log(*desk.pack(row), desk.variable(row, item=None, reason="x: y", unit=None)))
-        return self._id(seq)
+        work = self._work(self.desks[endpoint])
+        work.route, work.status, work.reason = Route.REFUSED, Status.REFUSED, "x: y"
+        work.desk.log(work.lane, [work], None, None)
+        return self._id(work.seq)
 
     def feedback(self, id_: str, value: Any, *, kind: str = "truth", endpoint: str = "phones") -> None:
         """Log what became of a request."""
@@ -102,53 +104,63 @@ class Worker:
     async def _send(self, desk: Desk, cases: Sequence[Case]) -> list[str]:
         self._follow()
         made = [self._answer(desk, case) for case in cases]
-        await asyncio.gather(*[future for _, future, _ in made])
-        await asyncio.gather(*[self._shadow(desk, row, case, v) for row, _, (case, vs) in made for v in vs])
-        for row, _, (case, _) in made:
-            value = row.prediction.value if isinstance(row.prediction, Prediction) else None
-            automated = row.route == Route.AUTO
-            self._world.answered.append(Answered(self._id(row.seq), case.truth, value, row.version, automated))
-        return [self._id(row.seq) for row, _, _ in made]
+        for _, group in groupby(made, key=lambda work: (work.lane.version, work.lane.share, work.lane.level)):
+            works = list(group)
+            desk.log(works[0].lane, works, [None] * len(works), None)
+        for work, case in zip(made, cases, strict=True):
+            assert work.lane.route is not None
+            request = (self.journal.run, work.seq)
+            for v in shadow_versions(work.lane.route, work.lane.level, work.lane.version, request=request):
+                await self._shadow(work, case, v)
+            value = work.prediction.value if isinstance(work.prediction, Prediction) else None
+            automated = work.route == Route.AUTO
+            self._world.answered.append(
+                Answered(self._id(work.seq), case.truth, value, work.lane.version, automated)
+            )
+        return [self._id(work.seq) for work in made]
 
-    def _answer(self, desk: Desk, case: Case) -> tuple[Row, asyncio.Future[None], tuple[Case, list[str]]]:
+    def _work(self, desk: Desk) -> Work:
+        return Work(desk, self.journal.next_seq(), t_ns=self._clock.now_ns(), start_ns=self._clock.monotonic_ns())
+
+    def _answer(self, desk: Desk, case: Case) -> Work:
         assert self.table is not None
-        route, now_ns, seq = self.table.endpoints[desk.name], self._clock.now_ns(), self.journal.next_seq()
-        request, fallback = self._id(seq), desk.spec.serve.on_timeout
-        level = level_in_force(route.policy, now_ns=now_ns, watched=True)
-        chosen = assign(route, request=request, unit=case.unit, now_ns=now_ns)
+        work, route = self._work(desk), self.table.endpoints[desk.name]
+        request, fallback = (self.journal.run, work.seq), desk.spec.serve.on_timeout
+        level = level_in_force(route.policy, now_ns=work.t_ns, watched=True)
+        chosen = assign(route, request=request, unit=case.unit, now_ns=work.t_ns)
         drawn = draws(route.policy, request)
-        row = Row(
-            seq=seq, t_ns=now_ns, latency_us=2000, level=level, policy=route.policy.id,
-            deadline_ns=0 if fallback is None else now_ns + int(fallback.after * 1e9),
-            routing=self.table.version, audit_prob=route.policy.audit,
-            metrics=self._world.metrics(desk, case), unit=hash64("test", case.unit) if case.unit else 0,
+        runs = level >= Level.ASSIST and chosen.version is not None
+        work.lane = Lane(
+            chosen.version if runs else None, int(chosen.role == "candidate") if runs else 0,
+            chosen.share if runs else 1.0, level, route.policy, self.table.version, True, route,
         )  # fmt: skip
-        if level >= Level.ASSIST and chosen.version is not None:
-            self._predict(row, chosen, case)
-        ruling = decide(row.prediction, version=row.version, level=level, policy=route.policy, drawn=drawn)
-        row.route, row.by = ruling.route, By.MODEL if ruling.route == Route.AUTO else By.NOBODY
+        work.latency_us, work.metrics = 2000, self._world.metrics(desk, case)
+        work.unit, work.unit_hash = case.unit, hash64("test", case.unit) if case.unit else 0
+        work.deadline_ns = 0 if fallback is None else work.t_ns + int(fallback.after * 1e9)
+        if work.lane.version is not None:
+            self._predict(work, case)
+        version = work.lane.version
+        ruling = decide(work.prediction, version=version, level=level, policy=route.policy, drawn=drawn)
+        work.route, work.reason = ruling.route, ruling.reason
         if ruling.route == Route.AUTO:
-            row.deadline_ns = 0
+            work.deadline_ns = 0
         bits = {Flag.AUDITED: ruling.audited, Flag.BLIND: ruling.blind, Flag.LOTTERY: drawn.audited}
-        row.flags = sum(int(flag) for flag, on in bits.items() if on) | desk.flags(row.prediction, row.latency_us)
-        variable = desk.variable(row, item=None, reason=ruling.reason, unit=case.unit)
-        encoder, values = desk.pack(row)
-        future = self.journal.write(encoder, values, variable)
-        return row, future, (case, shadow_versions(route, level, row.version, request=request))
+        work.flags = sum(int(flag) for flag, on in bits.items() if on) | answer_flags(desk, work)
+        return work
 
-    def _predict(self, row: Row, chosen: Assignment, case: Case) -> None:
-        assert chosen.version is not None
-        row.version, row.role, row.share = chosen.version, int(chosen.role == "candidate"), chosen.share
-        row.prediction = self._world.models[chosen.version](case)
-        row.stages, row.stage_us = ("model",), (900,)
-        row.status = Status.FAILED if isinstance(row.prediction, Failed) else Status.OK
+    def _predict(self, work: Work, case: Case) -> None:
+        assert work.lane.version is not None
+        work.desk.learn(work.lane.version, ("model",))
+        work.prediction = as_logged(self._world.models[work.lane.version](case))
+        work.stage_us = (900,)
+        work.status = Status.FAILED if isinstance(work.prediction, Failed) else Status.OK
 
-    async def _shadow(self, desk: Desk, row: Row, case: Case, version: str) -> None:
+    async def _shadow(self, work: Work, case: Case, version: str) -> None:
         answer = self._world.models[version](case)
         assert isinstance(answer, Prediction)
-        encoder, number = desk.shadow_encoder(version)
+        encoder, number = work.desk.shadow_encoder(version)
         confidence = np.nan if answer.confidence is None else answer.confidence
-        key = (self.journal.run, row.seq, self._clock.now_ns())
+        key = (self.journal.run, work.seq, self._clock.now_ns())
         values = (*key, number, int(Status.OK), 900, confidence, np.nan, len(answer.regions))
         await self.journal.write(encoder, values, said(answer))
 

@@ -7,16 +7,19 @@ from collections import Counter
 from typing import Literal
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenure.deploy.decide import Draws, decide, draws, level_in_force, threshold
+from tenure.deploy.decide import Draws, decide, decide_scores, draws, level_in_force, threshold
 from tenure.deploy.router import Endpoint, Policy, Table, assign
-from tenure.deploy.serving.core import shadow_versions
+from tenure.deploy.serving.answering import shadow_versions
+from tenure.model.answer import Scores
 from tenure.types import Failed, Level, Prediction, Route
 
 names = st.text(min_size=1, max_size=20)
+requests = st.tuples(st.integers(1, 2**64 - 1), st.integers(0, 2**48 - 1))
 shares = st.floats(0, 1)
 confidences = st.one_of(st.none(), st.just(math.nan), st.floats(0, 1))
 levels = st.sampled_from(Level)
@@ -43,9 +46,9 @@ routes = st.builds(
 # Who answers
 
 
-@given(routes, names, st.one_of(st.none(), names), st.integers(0, 10**15))
+@given(routes, requests, st.one_of(st.none(), names), st.integers(0, 10**15))
 def test_an_assignment_names_the_chance_that_it_had(
-    route: Endpoint, request: str, unit: str | None, now_ns: int
+    route: Endpoint, request: tuple[int, int], unit: str | None, now_ns: int
 ) -> None:
     got = assign(route, request=request, unit=unit, now_ns=now_ns)
     assert 0 < got.share <= 1
@@ -57,28 +60,28 @@ def test_an_assignment_names_the_chance_that_it_had(
     assert assign(route, request=request, unit=unit, now_ns=now_ns) == got
 
 
-@given(names, names, shares, shares, assigns)
+@given(names, requests, names, shares, shares, assigns)
 def test_a_growing_share_takes_nobody_away_from_the_candidate(
-    salt: str, key: str, one: float, other: float, how: Assign
+    salt: str, request: tuple[int, int], unit: str, one: float, other: float, how: Assign
 ) -> None:
     low, high = sorted((one, other))
 
     def role(share: float) -> str:
         route = Endpoint("m@1", Policy(1, Level.FULL), "m@2", share, assign=how, salt=salt)
-        return assign(route, request=key, unit=key, now_ns=0).role
+        return assign(route, request=request, unit=unit, now_ns=0).role
 
     assert not (role(low) == "candidate" and role(high) == "stable")
 
 
-@given(routes, names, st.lists(names, min_size=2, max_size=5), st.integers(0, 10**15))
+@given(routes, names, st.lists(requests, min_size=2, max_size=5), st.integers(0, 10**15))
 def test_a_unit_stays_with_its_version_for_the_whole_salt_or_epoch(
-    route: Endpoint, unit: str, requests: list[str], now_ns: int
+    route: Endpoint, unit: str, asked: list[tuple[int, int]], now_ns: int
 ) -> None:
     if route.assign == "request":
         return
     epoch_ns = int(route.epoch_s * 1e9)
     times = [now_ns // epoch_ns * epoch_ns, now_ns]
-    versions = {assign(route, request=r, unit=unit, now_ns=t).version for r in requests for t in times}
+    versions = {assign(route, request=r, unit=unit, now_ns=t).version for r in asked for t in times}
     assert len(versions) == 1
 
 
@@ -88,7 +91,7 @@ def test_the_drawn_share_is_the_share(share: float, how: Assign) -> None:
     """Within five standard errors over 20,000 keys; keys are fixed, so the test is too."""
     route = Endpoint("m@1", Policy(1, Level.FULL), "m@2", share, assign=how, salt="ramp")
     n = 20_000
-    roles = Counter(assign(route, request=f"r{i}", unit=f"u{i}", now_ns=0).role for i in range(n))
+    roles = Counter(assign(route, request=(77, i), unit=f"u{i}", now_ns=0).role for i in range(n))
     assert abs(roles["candidate"] / n - share) < 5 * math.sqrt(share * (1 - share) / n)
 
 
@@ -98,10 +101,10 @@ def test_salts_and_purposes_are_drawn_independently() -> None:
 
     def canary(salt: str) -> list[bool]:
         route = Endpoint("m@1", Policy(1, Level.FULL), "m@2", share, salt=salt)
-        return [assign(route, request=f"r{i}", unit=None, now_ns=0).role == "candidate" for i in range(n)]
+        return [assign(route, request=(77, i), unit=None, now_ns=0).role == "candidate" for i in range(n)]
 
     policy = Policy(1, Level.FULL, audit=share, blind=share, salt="a")
-    dealt = [draws(policy, f"r{i}") for i in range(n)]
+    dealt = [draws(policy, (77, i)) for i in range(n)]
     audited, blind = [d.audited for d in dealt], [d.blind for d in dealt]
     one, two = canary("a"), canary("b")
     for left, right in ((one, two), (one, audited), (one, blind), (audited, blind)):
@@ -179,6 +182,23 @@ def test_up_to_shadow_every_judgement_is_blind(
         assert decide(prediction, version="m@1", level=level, policy=policy, drawn=draw).blind
 
 
+@given(
+    policies,
+    st.sampled_from([Level.PARTIAL, Level.FULL]),
+    st.lists(st.lists(shares, min_size=2, max_size=2), min_size=1),
+)
+def test_many_answers_of_a_classifier_are_ruled_on_as_each_of_them(
+    policy: Policy, level: Level, chances: list[list[float]]
+) -> None:
+    scores = Scores.of(("good", "bad"), np.array(chances))
+    assert isinstance(scores, Scores)
+    automated, reasons = decide_scores(scores, version="m@1", level=level, policy=policy)
+    for i, prediction in enumerate(scores):
+        ruling = decide(prediction, version="m@1", level=level, policy=policy, drawn=Draws(False, False))
+        assert (ruling.route == Route.AUTO) == (automated is None or automated[i])
+        assert ruling.reason == ("level full" if reasons is None else reasons[i])
+
+
 @given(policies, st.integers(0, 20), st.booleans())
 def test_time_and_a_lost_controller_only_ever_lower_the_level(policy: Policy, now_ns: int, watched: bool) -> None:
     now = level_in_force(policy, now_ns=now_ns, watched=watched)
@@ -191,9 +211,9 @@ def test_time_and_a_lost_controller_only_ever_lower_the_level(policy: Policy, no
     assert level_in_force(policy, now_ns=now_ns + 1, watched=watched) <= now
 
 
-@given(routes, levels, st.sampled_from([None, "m@1", "m@2", "s@1"]), names)
+@given(routes, levels, st.sampled_from([None, "m@1", "m@2", "s@1"]), requests)
 def test_a_shadow_answers_once_and_never_what_already_answered(
-    route: Endpoint, level: Level, answered: str | None, request: str
+    route: Endpoint, level: Level, answered: str | None, request: tuple[int, int]
 ) -> None:
     named = shadow_versions(route, level, answered, request=request)
     assert len(named) == len(set(named))

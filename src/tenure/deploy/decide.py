@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import msgspec
+import numpy as np
 
 from tenure.deploy.router import Policy
-from tenure.seeds import draw
+from tenure.model.answer import Scores
+from tenure.seeds import request_draw
 from tenure.types import Failed, Level, Prediction, Route
 
 
@@ -27,11 +29,11 @@ class Ruling(msgspec.Struct, frozen=True):
     reason: str
 
 
-def draws(policy: Policy, request: str) -> Draws:
-    """Draw audit and blindness for a request by keyed hash, so that both can be recomputed."""
+def draws(policy: Policy, request: tuple[int, int]) -> Draws:
+    """Draw audit and blindness for a request (run, seq) by keyed hash, so that both can be recomputed."""
     return Draws(
-        audited=draw(f"audit:{policy.salt}", request) < policy.audit,
-        blind=draw(f"blind:{policy.salt}", request) < policy.blind,
+        audited=request_draw(f"audit:{policy.salt}", *request) < policy.audit,
+        blind=request_draw(f"blind:{policy.salt}", *request) < policy.blind,
     )
 
 
@@ -87,6 +89,28 @@ def decide(
         shown = "none" if confidence is None else f"{confidence:.3f}"
         return Ruling(Route.PENDING, False, blind, f"confidence {shown} < {bound:.3f}")
     return Ruling(Route.AUTO, drawn.audited, True, f"confidence {confidence:.3f} >= {bound:.3f}")
+
+
+def decide_scores(
+    scores: Scores, *, version: str | None, level: Level, policy: Policy
+) -> tuple[list[bool] | None, list[str] | None]:  # fmt: skip
+    """Say of a classifier's answers at `partial` or `full` what `decide` says of each of them.
+
+    Returns:
+        (automated, reasons): whether the model decides each, None where it decides all; and why, None where the
+        reason is the level.
+    """
+    if level == Level.FULL:
+        return None, None
+    sides = policy.thresholds.get(version or "") or {}
+    bounds = np.array([sides.get(label, sides.get("*", math.nan)) for label in scores.labels])[scores.best]
+    automated: list[bool] = (scores.confidence >= bounds).tolist()  # false for NaN
+    reasons = [
+        "no certified threshold for this answer" if bound != bound
+        else f"confidence {c:.3f} {'>=' if auto else '<'} {bound:.3f}"
+        for c, bound, auto in zip(scores.confidence.tolist(), bounds.tolist(), automated, strict=True)
+    ]  # fmt: skip
+    return automated, reasons
 
 
 def threshold(policy: Policy, version: str | None, prediction: Prediction) -> float | None:

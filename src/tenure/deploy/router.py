@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from tenure.seeds import draw
+from tenure.seeds import draw, request_draw
 from tenure.types import Level
 
 Assign = Literal["request", "unit", "unit_epoch"]
@@ -85,29 +85,32 @@ class Assignment(msgspec.Struct, frozen=True):
     share: float
 
 
-def assign(route: Endpoint, *, request: str, unit: str | None, now_ns: int) -> Assignment:
-    """Say which version answers.
+def assign(route: Endpoint, *, request: tuple[int, int], unit: str | None, now_ns: int) -> Assignment:
+    """Say which version answers a request (run, seq).
 
-    The draw is `seeds.draw(salt, key)`; the candidate answers iff it is below `share`. Without a unit key,
-    `unit` and `unit_epoch` fall back to the request itself.
+    The candidate answers iff a draw is below `share`: `seeds.request_draw(salt, run, seq)` for each request,
+    `seeds.draw(salt, key)` with the `unit_key` for units. Without a unit, `unit` and `unit_epoch` fall back to
+    the request.
 
     Example:
-        >>> assign(Endpoint("a@1", Policy(1, Level.FULL)), request="r", unit=None, now_ns=0).version
+        >>> assign(Endpoint("a@1", Policy(1, Level.FULL)), request=(1, 1), unit=None, now_ns=0).version
         'a@1'
     """
     if route.candidate is None or route.share <= 0.0:
         return Assignment(route.stable, "stable", 1.0)
     if route.share >= 1.0:
         return Assignment(route.candidate, "candidate", 1.0)
-    if draw(route.salt, assignment_key(route, request=request, unit=unit, now_ns=now_ns)) < route.share:
+    if route.assign == "request" or not unit:
+        drawn = request_draw(route.salt, *request)
+    else:
+        drawn = draw(route.salt, unit_key(route, unit=unit, now_ns=now_ns))
+    if drawn < route.share:
         return Assignment(route.candidate, "candidate", route.share)
     return Assignment(route.stable, "stable", 1.0 - route.share)
 
 
-def assignment_key(route: Endpoint, *, request: str, unit: str | None, now_ns: int) -> str:
-    """Return what is hashed, so that the log can be checked against the hash."""
-    if route.assign == "request" or not unit:
-        return f"r:{request}"
+def unit_key(route: Endpoint, *, unit: str, now_ns: int) -> str:
+    """Return what is hashed for a unit, so that the log can be checked against the hash."""
     if route.assign == "unit":
         return f"u:{unit}"
     return f"e:{unit}:{int(now_ns // int(route.epoch_s * 1e9))}"

@@ -77,7 +77,10 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
     p.StageSpec: {
         "stage": Meaning("Name of the step, as it stands in metrics and alarms.", "model"),
         "uses": Meaning("`module:Name` of a class or function beside the project file.", "cli"),
-        "placement": Meaning("Run in the event loop (below a millisecond) or in a thread.", _SYSTEM),
+        "placement": Meaning(
+            "Run in the event loop (below a millisecond), in a thread, or in a process of its own per worker.",
+            _SYSTEM,
+        ),
         "budget": Meaning("Time that the step may take.", SHOWN),
     },
     p.Fallback: {
@@ -92,6 +95,11 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "qps": Meaning("Requests per second to be prepared for.", SHOWN),
         "max_body": Meaning("Largest request body; larger ones get 413.", _SERVING),
         "max_queue": Meaning("Work that may wait before requests get 503.", _SERVING),
+        "on_overrun": Meaning(
+            "A model that is later than `latency` or a stage's budget: wait for it, ask a person, decide the "
+            "fallback, or refuse with 504.",
+            _SERVING,
+        ),
         "on_timeout": Meaning("The decision when people take too long.", _SERVING),
         "on_controller_lost": Meaning("What workers do when the controller is gone.", _SERVING),
     },
@@ -221,16 +229,13 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "port": Meaning("Port of the endpoints; 0 picks a free one.", _SYSTEM),
         "console_port": Meaning("Port of the console and its API; 0 picks a free one.", _SYSTEM),
         "workers": Meaning("Worker processes.", _SYSTEM),
+        "drain": Meaning("Longest time that a stopping worker finishes what it has in hand.", _SYSTEM),
+        "notice": Meaning(
+            "How long `ready` is false before the server takes no more connections, for load balancers.", _SYSTEM
+        ),
         "state": Meaning("`postgresql://…` or `sqlite:///…`; without it SQLite in the data folder.", _SYSTEM),
         "data": Meaning("Data folder, from the project file's folder.", _SYSTEM),
     },
-    p.Privacy: {
-        "level": Meaning(
-            "How sensitive the logged data are; what needs encryption or redaction is refused.", _SCOPE
-        ),
-    },
-}
-
     p.Trust: {
         "sha256": Meaning(
             "SHA-256 of pickles and digests of MLflow folders that may be loaded; `tenure register` shows them.",
@@ -241,6 +246,13 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
             "model",
         ),
     },
+    p.Privacy: {
+        "level": Meaning(
+            "How sensitive the logged data are; what needs encryption or redaction is refused.", _SCOPE
+        ),
+    },
+}
+
 
 def meaning(struct: type[msgspec.Struct], key: str) -> Meaning:
     """Return what a key means."""

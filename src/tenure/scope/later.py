@@ -13,7 +13,6 @@ from tenure.scope.project import (
     Project,
     Scope,
     Serve,
-    StageSpec,
 )
 
 
@@ -21,7 +20,6 @@ def _choices(struct: type, field: str) -> tuple[str, ...]:
     return get_args(get_type_hints(struct)[field])
 
 
-_PLACEMENT = _choices(StageSpec, "placement")
 _LEVEL = _choices(Privacy, "level")
 _DOWN = _choices(CertificateSpec, "down")
 _DRIFT = _choices(AlarmSpec, "drift")
@@ -36,7 +34,6 @@ NOT_YET: dict[tuple[object, str], str] = {
     (Scope, "timeline"): "write it under budget",
     (Project, "automation"): "belongs to each endpoint; write it under endpoints.NAME",
     (Privacy, "erase_by"): "erasing by unit is not enforced yet; leave the key out",
-    (_PLACEMENT, "process"): ": a process of its own for a stage is not enforced yet",
     (_LEVEL, "secret"): ": encryption at rest is not enforced yet; do not log such data with this version",
     (_LEVEL, "sensitive"): ": redaction is not enforced yet; do not log such data with this version",
     (_LEVEL, "high"): ": encryption at rest is not enforced yet; do not log such data with this version",

@@ -89,7 +89,7 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     stage: str
     uses: str
-    placement: Literal["inline", "thread"] = "thread"
+    placement: Literal["inline", "thread", "process"] = "thread"
     budget: Span | None = None
 
 
@@ -113,6 +113,7 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     qps: Positive = 50.0
     max_body: Size = 8 * 2**20
     max_queue: Span = 1.0  # seconds of queued work before 503
+    on_overrun: Literal["wait", "person", "fallback", "refuse"] = "wait"
     on_timeout: Fallback | None = None
     on_controller_lost: Lost = Lost()
 
@@ -287,6 +288,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: Port = 8700
     console_port: Port = 8701
     workers: Some = 2
+    drain: Duration = 5.0  # a stopping worker finishes what it has in hand
+    notice: Duration = 0.0  # ready is false so long before the server takes no more connections
     state: str | None = None  # SQLAlchemy URL; default SQLite in the data folder
     data: str = "tenure-data"
 
@@ -297,8 +300,6 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     level: Literal["public", "internal"] = "internal"
 
 
-class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One project file."""
 class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may run code when it is loaded, by SHA-256 in hex: the operator's word, never the file's own."""
 
@@ -306,6 +307,8 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     skops: dict[str, tuple[str, ...]] = {}  # SHA-256 of the file -> types that it may construct
 
 
+class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One project file."""
 
     tenure: int = 1
     project: str
@@ -314,9 +317,9 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     endpoints: dict[str, EndpointSpec] = {}
     server: Server = Server()
     privacy: Privacy = Privacy()
+    trust: Trust = Trust()
     root: str = "."  # folder of the project file; set by the reader, not a key of the file
 
-    trust: Trust = Trust()
     def folder(self) -> Path:
         """Return the data folder."""
         return Path(self.root, self.server.data).resolve()

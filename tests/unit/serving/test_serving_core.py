@@ -38,6 +38,13 @@ def run(world: World, work: Callable[[Core], Awaitable[Any]]) -> Any:
             core.close()
 
 
+async def shadowed(core: Core) -> None:
+    """Wait until no shadow is on its way and what they said is in the log."""
+    while core.answering.shadows:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+
+
 def key_of(answer: Answer) -> tuple[int, int]:
     key = decode_id(answer.id, SECRET)
     assert key is not None
@@ -101,8 +108,7 @@ def test_up_to_shadow_the_models_answer_is_returned_by_no_call(tmp_path: Path, l
     async def work(core: Core) -> list[Answer]:
         other = await world.ready(world.core(1))
         first = await core.predict(ask(key="k"))
-        while core._shadows:
-            await asyncio.gather(*core._shadows)
+        await shadowed(core)
         again = await core.predict(ask(key="k"))
         return [first, again, await other.predict(ask(key="k")), await other.decision("", first.id, 0)]
 
@@ -341,7 +347,7 @@ def test_another_worker_knows_the_fallback_of_one_that_died(tmp_path: Path) -> N
     async def work(core: Core) -> None:
         other = await world.ready(world.core(1))
         first = await core.predict(ask())
-        core._fall_back = lambda *args: None  # type: ignore[method-assign]  # it died before its timer
+        core.pending._fall_back = lambda *args: None  # type: ignore[method-assign]  # it died before its timer
         world.clock.advance(1)  # type: ignore[attr-defined]
         got = await other.decision("", first.id, 0)
         assert got.decision is not None
@@ -375,8 +381,7 @@ def test_shadows_answer_after_the_reply_and_never_harm_it(tmp_path: Path) -> Non
     async def work(core: Core) -> Answer:
         answer = await core.predict(ask())
         assert core._slot.get("shadows") == 0
-        while core._shadows:
-            await asyncio.gather(*core._shadows)
+        await shadowed(core)
         return answer
 
     assert run(world, work).decision.version == "m@1"
@@ -392,8 +397,7 @@ def test_shadow_work_beyond_the_bound_is_shed_and_counted(tmp_path: Path) -> Non
 
     async def work(core: Core) -> None:
         await asyncio.gather(*(core.predict(ask()) for _ in range(10)))
-        while core._shadows:
-            await asyncio.gather(*core._shadows)
+        await shadowed(core)
 
     run(world, work)
     slot = world.page.slot(0)
@@ -433,13 +437,13 @@ def test_an_expired_request_goes_to_people_without_a_model_run(tmp_path: Path) -
     world.at(Level.FULL)
 
     async def work(core: Core) -> Answer:
-        take = core._shed
+        take = core.shed
 
         def slow(*args: Any) -> None:
             take(*args)
             world.clock.advance(1)  # type: ignore[attr-defined]
 
-        core._shed = slow  # type: ignore[method-assign]
+        core.shed = slow  # type: ignore[method-assign]
         return await core.predict(ask(deadline_s=0.5))
 
     assert run(world, work).status == "pending"

@@ -90,13 +90,13 @@ def test_a_forgotten_decision_is_read_from_the_log(tmp_path: Path) -> None:
 
     async def work() -> tuple[str, str | None]:
         core = await world.ready(world.core())
-        core.book = Book(size=1)
+        core.pending.book = Book(size=1)
         answer = await core.predict(ask())
         key = decode_id(answer.id, SECRET)
         assert key is not None
         world.decide([(*key, 7.0)])
         core.poll()
-        core.book.decided((1, 1), Decision(value=1.0, by="person"))  # pushes the first one out
+        core.pending.book.decided((1, 1), Decision(value=1.0, by="person"))  # pushes the first one out
         found = await core.decision("", answer.id, 0.0)
         return found.status, found.decision.by if found.decision else None
 

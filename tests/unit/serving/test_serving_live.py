@@ -153,15 +153,15 @@ def test_a_row_names_the_table_that_assigned_it_though_another_came_meanwhile(tm
     async def work() -> None:
         world.publish(Endpoint("m@1", FULL, candidate="m@2", share=1.0))
         core = await world.ready(world.core())
-        run = core._run
+        finish = core.answering._finish
 
-        async def slow(*args: Any, **options: Any) -> None:
-            await run(*args, **options)
+        def slow(*args: Any) -> None:
             world.publish(Endpoint("m@1", FULL, warm=("m@2",)))
             core.poll()
             assert core.live.version == 2
+            finish(*args)
 
-        core._run = slow  # type: ignore[method-assign]
+        core.answering._finish = slow  # type: ignore[method-assign]
         await core.predict(ask())
 
     asyncio.run(work())

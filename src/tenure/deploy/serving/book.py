@@ -7,11 +7,14 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from tenure.data.frames import Frame
 from tenure.data.records import By
 from tenure.types import Answer, Box, Decision
 
 Key = tuple[int, int]
+_read = msgspec.json.Decoder(Answer).decode
 _BY = {By.MODEL: "model", By.PERSON: "person", By.FALLBACK: "fallback"}
 
 
@@ -20,19 +23,25 @@ class Book:
 
     def __init__(self, size: int = 10_000) -> None:
         self._size = size
-        self._answers: OrderedDict[Key, tuple[str, Answer, int]] = OrderedDict()
+        self._answers: OrderedDict[Key, tuple[str, Answer | bytes, int]] = OrderedDict()
         self._decisions: OrderedDict[Key, Decision] = OrderedDict()
         self._waiting: dict[Key, list[asyncio.Future[Decision | None]]] = {}
         self._open = True
 
-    def answered(self, key: Key, endpoint: str, answer: Answer, *, deadline_ns: int) -> None:
-        """Remember an answer of this worker."""
-        self._answers[key] = (endpoint, answer, deadline_ns)
-        _trim(self._answers, self._size)
+    def answered(self, key: Key, endpoint: str, answer: Answer | bytes, *, deadline_ns: int) -> None:
+        """Remember an answer of this worker, as a value or as its JSON."""
+        answers = self._answers
+        answers[key] = (endpoint, answer, deadline_ns)
+        if len(answers) > self._size:
+            answers.popitem(last=False)
 
     def answer(self, key: Key) -> tuple[str, Answer, int] | None:
         """Return (endpoint, answer as first given, deadline or 0)."""
-        return self._answers.get(key)
+        found = self._answers.get(key)
+        if found is None:
+            return None
+        endpoint, answer, deadline_ns = found
+        return endpoint, _read(answer) if isinstance(answer, bytes) else answer, deadline_ns
 
     def decision(self, key: Key) -> Decision | None:
         return self._decisions.get(key)

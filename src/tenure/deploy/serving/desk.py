@@ -1,4 +1,4 @@
-"""What is fixed about one endpoint, and the columns of its prediction rows."""
+"""What is fixed about one endpoint in one worker, and how its answers become a frame of the log."""
 
 from __future__ import annotations
 
@@ -11,45 +11,26 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tenure.data.extract import metric_names
-from tenure.data.frames import Encoder
-from tenure.data.records import By, Flag, Kind, Status
+from tenure.data.extract import extract, metric_names
+from tenure.data.frames import Column, Encoder
+from tenure.data.records import NO_LABEL, By, Flag, Kind
 from tenure.data.schema import InputSchema
+from tenure.data.typed import Packed, RecordDecoder
 from tenure.deploy.serving.journal import Journal
+from tenure.deploy.serving.work import Lane, Work
+from tenure.model.answer import Scores
+from tenure.model.columns import Rows
 from tenure.scope.project import EndpointSpec, Output
-from tenure.types import Failed, Level, Prediction, Route
+from tenure.types import Failed, Input, Prediction, Route
 
 NO_VERSION = 65_535
 _NAN = math.nan
 _FLOAT32 = struct.Struct("<f")
+_LARGEST = np.float32(3e38)  # float32 has no room for more
+_U32, _U16 = 2**32 - 1, 65_535
+_pack = msgspec.msgpack.Encoder().encode
 
-
-class Row(msgspec.Struct, kw_only=True):
-    """One prediction row before it is packed; the fields are the columns of `records.PREDICTION`."""
-
-    seq: int
-    t_ns: int
-    deadline_ns: int = 0
-    latency_us: int = 0
-    queue_us: int = 0
-    version: str | None = None
-    role: int = 0
-    route: Route = Route.PENDING
-    by: By = By.NOBODY
-    level: Level = Level.HUMAN_ONLY
-    status: Status = Status.NOT_RUN
-    flags: int = 0
-    policy: int = 0
-    routing: int = 0
-    audit_prob: float = 0.0
-    share: float = 1.0
-    unit: int = 0
-    key: int = 0
-    prediction: Prediction | Failed | None = None
-    stages: tuple[str, ...] = ()
-    stage_us: tuple[int, ...] = ()
-    metrics: npt.NDArray[np.float32] | None = None
-    logged: bool = False  # not a column: whether the row was handed to the log
+Numbers = npt.NDArray[np.float32]
 
 
 class Desk:
@@ -60,93 +41,233 @@ class Desk:
         self.spec = spec
         self.output = output
         self.schema = InputSchema.of(spec)
+        self.records = RecordDecoder(self.schema)
         self.metrics = metric_names(spec.input, spec.fields)
+        self.labels = output.labels if output.kind == "label" else ()
+        self._fields = tuple(zip(self.records.names, self.records.kinds, strict=True))
         self._journal = journal
         self._versions: dict[str, int] = {}
-        self._stages: tuple[str, ...] = ()
-        self._no_metrics = (_NAN,) * len(self.metrics)
+        self._stages: tuple[str, ...] = ()  # of all versions seen; those of each:
+        self._steps: dict[str, tuple[str, ...]] = {}
+        self._label_of = {label: i for i, label in enumerate(self.labels)}
+        self._latency_us = spec.serve.latency * 1e6
 
-    def pack(self, row: Row) -> tuple[Encoder, tuple[float | int, ...]]:
-        """Return the encoder and the values of the row's columns, in order."""
-        version = NO_VERSION if row.version is None else self._version(row.version)
-        if not set(row.stages) <= set(self._stages):
-            self._stages += tuple(s for s in row.stages if s not in self._stages)
-        encoder = self._journal.prediction_encoder(
-            self.name, stages=self._stages, metrics=self.metrics, versions=tuple(self._versions)
-        )
-        confidence, number, regions = _numbers(row.prediction)
-        fixed = (
-            row.seq, row.t_ns, row.deadline_ns, min(row.latency_us, 2**32 - 1), min(row.queue_us, 2**32 - 1),
-            version, row.role, row.route, row.by, row.level, row.status, row.flags, row.policy, row.routing,
-            row.audit_prob, row.share, row.unit, row.key, confidence, number, regions,
+    # Inputs
+
+    def batch(self, items: Sequence[Any]) -> Sequence[Input]:
+        """Return decoded inputs as a model takes them: records of numbers as a matrix."""
+        if not self.records.numeric:
+            return items
+        if all(type(item) is tuple for item in items):
+            return self.rows(items)
+        return [self.records.unpack(item) if type(item) is tuple else item for item in items]
+
+    def rows(self, packed: Sequence[Packed]) -> Rows:
+        """Return packed records as a matrix."""
+        return Rows(self.records.names, self.records.kinds, np.array(packed, dtype=np.float64))
+
+    def measure(self, items: Sequence[Input]) -> Numbers:
+        """Return the input metrics of a batch, (n, metrics)."""
+        if isinstance(items, Rows):
+            missing = np.isnan(items.values).mean(axis=1, keepdims=True, dtype=np.float64)
+            return np.hstack([missing, items.values.clip(-_LARGEST, _LARGEST)]).astype(np.float32)
+        return np.stack([extract(self.spec.input, item, self.spec.fields) for item in items])
+
+    # The log
+
+    def log(
+        self, lane: Lane, works: Sequence[Work], items: Sequence[Input] | None, scores: Scores | None
+    ) -> None:
+        """Write one frame for works of one lane, in their order; they are in the log when this returns.
+
+        Args:
+            lane: what they share.
+            works: requests that have been ruled on.
+            items: their inputs as `batch` gives them; None for refused ones, whose input could not be read.
+            scores: their predictions where all are a classifier's; else each work has its own.
+
+        Raises:
+            StoreError: nothing was written.
+        """
+        encoder = self._encoder(lane, works)
+        head = [*self._fixed(lane, works, scores), *self._times(lane, works)]
+        tail = self._tail(works, items, scores)
+        var = self._variable(works, items, scores)
+        self._journal.append(encoder, first_seq=works[0].seq, head=head, tail=tail, var=var)
+
+    def _encoder(self, lane: Lane, works: Sequence[Work]) -> Encoder:
+        if lane.version is not None:
+            self._version(lane.version)
+        return self._journal.prediction_encoder(
+            self.name, stages=self._stages, metrics=self.metrics, versions=tuple(self._versions),
+            labels=self.labels, fields=self._fields if self.records.numeric else (),
         )  # fmt: skip
-        return encoder, (*fixed, *self._times(row), *self._measured(row))
+
+    def learn(self, version: str, stages: tuple[str, ...]) -> None:
+        """Take in the stages of a version, so that their times have columns."""
+        if self._steps.get(version) != stages:
+            self._stages += tuple(s for s in stages if s not in self._stages)
+            self._steps[version] = stages
+
+    def _fixed(self, lane: Lane, works: Sequence[Work], scores: Scores | None) -> list[Column | float | int]:
+        if scores is not None:
+            confidence: Column = scores.confidence
+            number: Column | float = _NAN
+            regions: Column | int = 0
+        else:
+            told = [_numbers(w.prediction) for w in works]
+            confidence = [t[0] for t in told]
+            number, regions = [t[1] for t in told], [t[2] for t in told]
+        routes = [w.route for w in works]
+        return [
+            [w.seq for w in works],
+            [w.t_ns for w in works],
+            [w.deadline_ns for w in works],
+            [min(w.latency_us, _U32) for w in works],
+            [min(w.queue_us, _U32) for w in works],
+            NO_VERSION if lane.version is None else self._version(lane.version),
+            lane.role,
+            routes,
+            [_BY[route] for route in routes],
+            int(lane.level),
+            [w.status for w in works],
+            [w.flags for w in works],
+            lane.policy.id,
+            lane.routing,
+            lane.policy.audit,
+            lane.share,
+            [w.unit_hash for w in works],
+            [w.key for w in works],
+            confidence,
+            number,
+            regions,
+        ]
+
+    def _times(self, lane: Lane, works: Sequence[Work]) -> list[Column | float]:
+        own = self._steps.get(lane.version or "", ())
+        first = works[0].stage_us
+        same = all(w.stage_us is first for w in works)
+        out: list[Column | float] = []
+        for stage in self._stages:
+            k = own.index(stage) if stage in own else _U16
+            out.append(_at(first, k) if same else [_at(w.stage_us, k) for w in works])
+        return out
+
+    def _tail(self, works: Sequence[Work], items: Sequence[Input] | None, scores: Scores | None) -> bytes:
+        n = len(works)
+        parts = [self._measured(works, items).T.tobytes()]
+        if self.labels:
+            best, chances = self._classes(works, scores)
+            parts += [best.tobytes(), chances.T.tobytes()]
+        if self.records.numeric:
+            values = items.values if isinstance(items, Rows) else np.full((n, len(self._fields)), _NAN)
+            parts.append(values.T.tobytes())
+        return b"".join(parts)
+
+    def _measured(self, works: Sequence[Work], items: Sequence[Input] | None) -> Numbers:
+        if items is None:
+            return np.full((len(works), len(self.metrics)), np.nan, dtype=np.float32)
+        if works[0].metrics is not None:
+            return np.stack([w.metrics for w in works])  # type: ignore[misc]
+        return self.measure(items)
+
+    def _classes(self, works: Sequence[Work], scores: Scores | None) -> tuple[npt.NDArray[np.uint16], Numbers]:
+        n, k = len(works), len(self.labels)
+        if scores is not None and scores.labels == self.labels:
+            return scores.best.astype(np.uint16), scores.probabilities
+        best = np.full(n, NO_LABEL, np.uint16)
+        chances = np.full((n, k), np.nan, np.float32)
+        for i, said in enumerate(scores if scores is not None else [w.prediction for w in works]):
+            if isinstance(said, Prediction):
+                best[i] = self._label_of.get(said.value, NO_LABEL) if type(said.value) is str else NO_LABEL
+                for label, p in (said.probabilities or {}).items():
+                    chances[i, self._label_of[label]] = p
+        return best, chances
+
+    def _variable(
+        self, works: Sequence[Work], items: Sequence[Input] | None, scores: Scores | None
+    ) -> list[bytes]:
+        """Return what has no column, one blob per row."""
+        out = []
+        in_columns = items is None or isinstance(items, Rows)
+        plain = scores is not None and in_columns
+        for i, w in enumerate(works):
+            if plain and not w.reason and w.unit is None:
+                out.append(b"")
+                continue
+            parts: dict[str, Any] = {"reason": w.reason or None, "unit": w.unit}
+            if w.route == Route.REFUSED:
+                parts["at"] = getattr(w.error, "at", None)
+            elif not in_columns and items is not None:
+                parts |= _input(items[i])
+            if scores is None:
+                parts |= said(w.prediction, self._label_of)
+            out.append(_pack({k: v for k, v in parts.items() if v is not None}))
+        return out
 
     def shadow_encoder(self, version: str) -> tuple[Encoder, int]:
         """Return the encoder of shadow rows and the version's number in it."""
-        from_names = self._version(version)
-        return self._journal.plain_encoder(Kind.SHADOW, self.name, tuple(self._versions)), from_names
+        number = self._version(version)
+        return self._journal.plain_encoder(Kind.SHADOW, self.name, tuple(self._versions)), number
 
-    def variable(
-        self, row: Row, *, item: Any, reason: str, unit: str | None, at: str | None = None
-    ) -> dict[str, Any]:
-        """Return the variable part of the row."""
-        out: dict[str, Any] = {"reason": reason or None, "unit": unit or None, "at": at}
-        if isinstance(item, str):
-            out["text"] = item
-        elif isinstance(item, dict):
-            out["record"] = item
-        return out | said(row.prediction)
-
-    def flags(self, prediction: Prediction | Failed | None, latency_us: int) -> int:
-        """Return the bits that the answer itself sets."""
-        bits = Flag(0)
-        if isinstance(prediction, Prediction) and is_empty(prediction):
-            bits |= Flag.EMPTY
-        if latency_us > self.spec.serve.latency * 1e6:
-            bits |= Flag.OVER_BUDGET
-        return int(bits)
+    def is_late(self, latency_us: int) -> bool:
+        """Say whether an answer took longer than the endpoint's budget."""
+        return latency_us > self._latency_us
 
     def _version(self, version: str) -> int:
         return self._versions.setdefault(version, len(self._versions))
 
-    def _times(self, row: Row) -> Sequence[float]:
-        if not self._stages:
-            return ()
-        known = dict(zip(row.stages, row.stage_us, strict=False))
-        return [float(known.get(stage, _NAN)) for stage in self._stages]
 
-    def _measured(self, row: Row) -> Sequence[float]:
-        return self._no_metrics if row.metrics is None else row.metrics.tolist()
+_BY = {int(route): int(By.NOBODY) for route in Route} | {
+    int(Route.AUTO): int(By.MODEL),
+    int(Route.FALLBACK): int(By.FALLBACK),
+}
 
 
-def said(prediction: Prediction | Failed | None) -> dict[str, Any]:
-    """Return what a model said as the variable part of its row."""
+def said(prediction: Prediction | Failed | None, labels: Any = ()) -> dict[str, Any]:
+    """Return what a model said as the variable part of its row, without what `labels` gives a column."""
     if isinstance(prediction, Failed):
         return {"reason": prediction.reason}
     if prediction is None:
         return {}
-    return {
-        "value": prediction.value,
-        "regions": [msgspec.to_builtins(box) for box in prediction.regions] or None,
-        "probabilities": prediction.probabilities,
-    }
+    regions = [msgspec.to_builtins(box) for box in prediction.regions] or None
+    if type(prediction.value) is str and prediction.value in labels:
+        return {"regions": regions}
+    chances = None if labels else prediction.probabilities
+    return {"value": prediction.value, "regions": regions, "probabilities": chances}
 
 
 def as_logged(prediction: Prediction | Failed) -> Prediction | Failed:
-    """Return the answer with its confidence as the log holds it (float32).
+    """Return the answer with its confidence and probabilities as the log holds them (float32).
 
     What is decided on is then exactly what certificates later see, and a retry answered from the log agrees.
     """
-    if isinstance(prediction, Failed) or prediction.confidence is None:
+    if isinstance(prediction, Failed):
         return prediction
-    (confidence,) = _FLOAT32.unpack(_FLOAT32.pack(prediction.confidence))
-    return msgspec.structs.replace(prediction, confidence=confidence)
+    confidence, chances = prediction.confidence, prediction.probabilities
+    if confidence is None and chances is None:
+        return prediction
+    return msgspec.structs.replace(
+        prediction,
+        confidence=None if confidence is None else _single(confidence),
+        probabilities=None if chances is None else {label: _single(p) for label, p in chances.items()},
+    )
 
 
 def shown(confidence: float | None) -> float | None:
     """Return a logged confidence as clients read it: the seven digits that a float32 holds."""
     return None if confidence is None else float(f"{confidence:.7g}")
+
+
+def as_shown(prediction: Prediction) -> Prediction:
+    """Return a logged prediction as clients read it."""
+    chances = prediction.probabilities
+    return Prediction(
+        prediction.value,
+        shown(prediction.confidence),
+        None if chances is None else {label: float(f"{p:.7g}") for label, p in chances.items()},
+        prediction.regions,
+    )
 
 
 def is_empty(prediction: Prediction) -> bool:
@@ -155,10 +276,35 @@ def is_empty(prediction: Prediction) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
+def answer_flags(desk: Desk, work: Work) -> int:
+    """Return the bits that the answer itself sets."""
+    bits = 0
+    if isinstance(work.prediction, Prediction) and is_empty(work.prediction):
+        bits |= Flag.EMPTY
+    if desk.is_late(work.latency_us):
+        bits |= Flag.OVER_BUDGET
+    return int(bits)
+
+
+def _single(value: float) -> float:
+    found: float = _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+    return found
+
+
+def _at(times: tuple[int, ...], k: int) -> float:
+    return float(times[k]) if k < len(times) else _NAN
+
+
+def _input(item: Any) -> dict[str, Any]:
+    if isinstance(item, str):
+        return {"text": item}
+    return {"record": item} if isinstance(item, dict) else {}
+
+
 def _numbers(prediction: Prediction | Failed | None) -> tuple[float, float, int]:
     if not isinstance(prediction, Prediction):
         return _NAN, _NAN, 0
     value = prediction.value
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else _NAN
     confidence = _NAN if prediction.confidence is None else prediction.confidence
-    return confidence, number, min(len(prediction.regions), 65_535)
+    return confidence, number, min(len(prediction.regions), _U16)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tenure.clock import Clock
-from tenure.data.frames import Encoder
+from tenure.data.frames import Column, Encoder
 from tenure.data.records import Kind, Schema, plain_schema, prediction_schema
 from tenure.data.spool import SchemaStore, SpoolWriter
 from tenure.seeds import fresh_u64
@@ -48,18 +49,31 @@ class Journal:
         self._waiting: dict[Encoder, list[tuple[Values, bytes, asyncio.Future[None]]]] = {}
         self._next_seq = 0
         self._scheduled = False
+        self._unsafe: list[Callable[[BaseException | None], None]] = []
+        self._syncing = False
+        self._flusher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flush")
 
     def next_seq(self) -> int:
         """Return a new number within this run."""
         self._next_seq += 1
         return self._next_seq
 
+    def next_seqs(self, n: int) -> int:
+        """Return the first of `n` new numbers in a row."""
+        first = self._next_seq + 1
+        self._next_seq += n
+        return first
+
     def prediction_encoder(
-        self, endpoint: str, *, stages: tuple[str, ...], metrics: tuple[str, ...], versions: tuple[str, ...]
-    ) -> Encoder:
-        key = (Kind.PREDICTION, endpoint, stages, metrics, versions)
+        self, endpoint: str, *, stages: tuple[str, ...], metrics: tuple[str, ...], versions: tuple[str, ...],
+        labels: tuple[str, ...] = (), fields: tuple[tuple[str, str], ...] = (),
+    ) -> Encoder:  # fmt: skip
+        key = (Kind.PREDICTION, endpoint, stages, metrics, versions, labels, fields)
         return self._encoder(
-            key, lambda: prediction_schema(endpoint, stages=stages, metrics=metrics, versions=versions)
+            key,
+            lambda: prediction_schema(
+                endpoint, stages=stages, metrics=metrics, versions=versions, labels=labels, fields=fields
+            ),
         )
 
     def plain_encoder(self, kind: Kind, endpoint: str, versions: tuple[str, ...] = ()) -> Encoder:
@@ -79,6 +93,47 @@ class Journal:
             loop.call_soon(self._flush)
         return future
 
+    def append(
+        self, encoder: Encoder, *, first_seq: int, head: Sequence[Column | float | int], tail: bytes,
+        var: Sequence[bytes],
+    ) -> None:  # fmt: skip
+        """Log one frame of rows now; see `Encoder.encode_parts`. Raises StoreError: nothing was written."""
+        now = self._clock.now_ns()
+        self._records.append(
+            encoder.encode_parts(run=self.run, first_seq=first_seq, t_ns=now, head=head, tail=tail, var=var)
+        )
+
+    def when_safe(self, call: Callable[[BaseException | None], None]) -> None:
+        """Call back once what was appended is as durable as promised: at once, or after the next flush.
+
+        With `durability: power` the appends of one tick share one flush, off the loop; `call` gets its error.
+        """
+        if not self._power:
+            call(None)
+            return
+        self._unsafe.append(call)
+        if not self._syncing:
+            self._syncing = True
+            asyncio.get_running_loop().call_soon(self._start_sync)
+
+    def _start_sync(self) -> None:
+        calls, self._unsafe = self._unsafe, []
+        try:
+            task = asyncio.get_running_loop().run_in_executor(self._flusher, self._sync)
+        except RuntimeError as error:  # the flusher is closed: the worker ends
+            self._synced(calls, error)
+            return
+        task.add_done_callback(lambda done: self._synced(calls, _error_of(done)))
+
+    def _synced(
+        self, calls: Sequence[Callable[[BaseException | None], None]], error: BaseException | None
+    ) -> None:
+        self._syncing = bool(self._unsafe)
+        if self._syncing:
+            asyncio.get_running_loop().call_soon(self._start_sync)
+        for call in calls:
+            call(error)
+
     def keep_payload(self, endpoint: str, seq: int, media_type: str, data: bytes) -> None:
         """Log an input's bytes now. Raises StoreError when the disk is full."""
         encoder = self.plain_encoder(Kind.PAYLOAD, endpoint)
@@ -95,6 +150,7 @@ class Journal:
 
     def close(self) -> None:
         self._flush()
+        self._flusher.shutdown(wait=True)
         self._records.close()
         self._payloads.close()
 
@@ -117,12 +173,8 @@ class Journal:
                 _resolve([future for _, _, future in rows], error)
                 continue
             written += [future for _, _, future in rows]
-        if self._power and written:
-            asyncio.get_running_loop().run_in_executor(None, self._sync).add_done_callback(
-                lambda done: _resolve(written, done.exception())
-            )
-        else:
-            _resolve(written, None)
+        if written:
+            self.when_safe(lambda error: _resolve(written, error))
 
     def _sync(self) -> None:
         self._payloads.sync()
@@ -136,6 +188,10 @@ class Journal:
         return encoder.encode(
             run=self.run, first_seq=int(first), t_ns=self._clock.now_ns(), columns=columns, var=blobs
         )
+
+
+def _error_of(done: asyncio.Future[None]) -> BaseException | None:
+    return asyncio.CancelledError() if done.cancelled() else done.exception()
 
 
 def _resolve(futures: Sequence[asyncio.Future[None]], error: BaseException | None) -> None:

@@ -1,17 +1,20 @@
-"""Load versions and run them on batches: work-conserving, off the event loop, poison items apart."""
+"""Load versions and run them on batches: work-conserving, deadline first, poison items apart."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import heapq
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tenure.clock import Clock
+from tenure.deploy.serving.pace import Pace
 from tenure.errors import BusyError
 from tenure.model.pipeline import Result
-from tenure.types import Failed, Input
+from tenure.types import Input
 
 MAX_BATCH = 64
 
@@ -22,138 +25,221 @@ class Model(Protocol):
     @property
     def names(self) -> tuple[str, ...]: ...
 
-    def run(self, batch: Sequence[Input]) -> list[Result]: ...
+    def run(self, batch: Sequence[Input]) -> Sequence[Result]: ...
 
 
-class _Work(NamedTuple):
-    item: Input
-    future: asyncio.Future[tuple[Result, int]]
-    came_ns: int
-    deadline_ns: int  # monotonic; 0 = none
+class Job(Protocol):
+    """What waits in front of a version.
+
+    Attributes:
+        item: the decoded input.
+        start_ns: monotonic time of its arrival.
+        expires_ns: monotonic time after which nobody wants the answer; 0 = never.
+        gone: nobody wants the answer any more.
+        settled: it has its answer.
+    """
+
+    item: Any
+    start_ns: int
+    expires_ns: int
+    gone: bool
+    settled: bool
+
+
+class Batch(NamedTuple):
+    """Jobs that ran, or fell, together: `results` in their order, or `error` for all of them.
+
+    `expired` jobs were not computed; `items` are the inputs as the model saw them; `taken_ns` is when they left
+    the queue.
+    """
+
+    jobs: Sequence[Any]
+    items: Sequence[Input]
+    taken_ns: int
+    results: Sequence[Result] | None = None
+    error: BaseException | None = None
+    expired: bool = False
 
 
 class Runner:
     """The queue in front of one version.
 
-    A batch starts as soon as the runner is free and takes whatever waits, at most `MAX_BATCH`; a lone request
-    never waits for company. Expired and abandoned work is not computed. `inline` runs on the event loop, for
-    models far below a millisecond; otherwise one thread runs the model.
+    A batch starts as soon as the runner is free and takes whatever waits, the earliest deadline first and at most
+    as much as the earliest deadline allows; a lone request never waits for company. Expired and abandoned work is
+    not computed. `inline` runs on the event loop, for models far below a millisecond; otherwise one thread runs
+    the model.
+
+    Args:
+        model: the loaded version.
+        clock: for arrival, expiry and the learnt pace.
+        pool: the threads; None = inline.
+        gather: makes the batch of inputs from the items of the jobs.
+        finish: is called with each batch that is done.
+        budget_ns: within how long of its arrival a request should be answered; sizes batches, drops nothing.
     """
 
-    def __init__(self, model: Model, *, clock: Clock, pool: ThreadPoolExecutor | None) -> None:
+    def __init__(
+        self, model: Model, *, clock: Clock, pool: ThreadPoolExecutor | None,
+        gather: Callable[[Sequence[Any]], Sequence[Input]], finish: Callable[[Runner, Batch], None],
+        budget_ns: int = 0,
+    ) -> None:  # fmt: skip
         self.model = model
+        self.pace = Pace(MAX_BATCH)
         self._clock = clock
         self._pool = pool
-        self._waiting: deque[_Work] = deque()
+        self._gather, self._finish = gather, finish
+        self._budget_ns = budget_ns
+        self._waiting: list[tuple[int, int, Any]] = []  # a heap of (deadline, number, job)
+        self._number = itertools.count()
         self._busy = False
-        self._item_us = 1000.0  # moving average of the cost of one item
+        self._running = 0
 
     def queued_us(self) -> float:
-        """Return the work that waits, in microseconds."""
-        return len(self._waiting) * self._item_us
+        """Return the work that waits or runs, in microseconds."""
+        return self.pace.queue_us(len(self._waiting) + self._running)
 
-    async def run(self, item: Input, *, deadline_ns: int = 0) -> tuple[Result, int]:
-        """Answer one item; returns (result, microseconds in the queue)."""
-        loop = asyncio.get_running_loop()
-        work = _Work(item, loop.create_future(), self._clock.monotonic_ns(), deadline_ns)
-        self._waiting.append(work)
-        if not self._busy:
+    def put(self, job: Any, *, last: bool = False) -> None:
+        """Queue one job; `kick` starts it. `last`: behind everything that has a deadline."""
+        due = job.expires_ns or (job.start_ns + self._budget_ns if self._budget_ns and not last else _NEVER)
+        heapq.heappush(self._waiting, (due, next(self._number), job))
+
+    def kick(self) -> None:
+        """Start a batch now if the model is free."""
+        if not self._busy and self._waiting:
             self._busy = True
-            loop.call_soon(self._start)
-        return await work.future
+            self._start()
 
     def _start(self) -> None:
-        batch, now = self._take()
-        if not batch:
-            self._busy = False
+        jobs, expired, now, due = self._take()
+        if expired:
+            self._finish(self, Batch(expired, (), now, expired=True))
+        if not jobs:
+            self._busy = bool(self._waiting)
+            if self._busy:
+                asyncio.get_running_loop().call_soon(self._start)
             return
-        items = [work.item for work in batch]
+        items = self._gather([job.item for job in jobs])
+        self._running = len(jobs)
         if self._pool is None:
             try:
-                results = self.model.run(items)
+                done = Batch(jobs, items, now, results=self.model.run(items))
             except Exception as error:  # noqa: BLE001  # the queue must live on whatever a model does
-                self._fail(batch, error)
-            else:
-                self._finish(batch, now, results)
+                done = Batch(jobs, items, now, error=error)
+            self._end(done, due)
             return
-        task = asyncio.get_running_loop().run_in_executor(self._pool, self.model.run, items)
-        task.add_done_callback(lambda done: self._done(batch, now, done))
+        try:
+            task = asyncio.get_running_loop().run_in_executor(self._pool, self.model.run, items)
+        except RuntimeError as error:  # the pool is closed: the worker ends
+            self._end(Batch(jobs, items, now, error=error), due)
+            return
+        task.add_done_callback(lambda done: self._end(_ended(jobs, items, now, done), due))
+        last = min((job.expires_ns for job in jobs if job.expires_ns), default=0)
+        if last:
+            asyncio.get_running_loop().call_later(max(0.0, (last - now) / 1e9), self._overdue, jobs)
 
-    def _take(self) -> tuple[list[_Work], int]:
+    def _overdue(self, jobs: Sequence[Any]) -> None:
+        """Give up those of a running batch whose time is over; the model's answer will find nobody waiting."""
         now = self._clock.monotonic_ns()
-        batch: list[_Work] = []
-        while self._waiting and len(batch) < MAX_BATCH:
-            work = self._waiting.popleft()
-            if work.future.done():  # the caller went away
+        late = [job for job in jobs if not job.gone and not job.settled and 0 < job.expires_ns <= now]
+        if late:
+            self._finish(self, Batch(late, (), now, expired=True))
+            for job in late:
+                job.gone = True
+        left = [job.expires_ns for job in jobs if not job.gone and not job.settled and job.expires_ns]
+        if left:
+            delay = max(0.0, (min(left) - now) / 1e9)
+            asyncio.get_running_loop().call_later(delay, self._overdue, jobs)
+
+    def _take(self) -> tuple[list[Any], list[Any], int, int]:
+        """Return (jobs to run, jobs that expired, now, the earliest deadline among those to run)."""
+        now = self._clock.monotonic_ns()
+        jobs: list[Any] = []
+        expired: list[Any] = []
+        due, size = _NEVER, MAX_BATCH
+        waiting = self._waiting
+        while waiting and len(jobs) < size:
+            deadline, _, job = heapq.heappop(waiting)
+            if job.gone:
                 continue
-            if 0 < work.deadline_ns <= now:
-                work.future.set_result((Result(Failed("expired"), ()), (now - work.came_ns) // 1000))
+            if 0 < job.expires_ns <= now:
+                expired.append(job)
                 continue
-            batch.append(work)
-        return batch, now
+            if not jobs:
+                due = deadline
+                left = math.inf if deadline == _NEVER else (deadline - now) / 1000
+                size = self.pace.size(len(waiting) + 1, left)
+            jobs.append(job)
+        return jobs, expired, now, due
 
-    def _done(self, batch: list[_Work], start_ns: int, done: asyncio.Future[list[Result]]) -> None:
-        error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if error is None:
-            self._finish(batch, start_ns, done.result())
-        else:
-            self._fail(batch, error)
+    def _end(self, batch: Batch, due: int) -> None:
+        now = self._clock.monotonic_ns()
+        self.pace.learn(len(batch.jobs), (now - batch.taken_ns) / 1000, met=now <= due)
+        self._running = 0
+        try:
+            self._finish(self, batch)
+        finally:
+            if self._waiting:  # let the event loop breathe between two batches
+                asyncio.get_running_loop().call_soon(self._start)
+            else:
+                self._busy = False
 
-    def _fail(self, batch: list[_Work], error: BaseException) -> None:
-        for work in batch:
-            if not work.future.done():
-                work.future.set_exception(error)
-        self._next()
 
-    def _finish(self, batch: list[_Work], start_ns: int, results: list[Result]) -> None:
-        spent = (self._clock.monotonic_ns() - start_ns) / 1000 / len(batch)
-        self._item_us += 0.1 * (spent - self._item_us)
-        for work, result in zip(batch, results, strict=True):
-            if not work.future.done():
-                work.future.set_result((result, (start_ns - work.came_ns) // 1000))
-        self._next()
+_NEVER = 2**63
 
-    def _next(self) -> None:
-        if self._pool is None and self._waiting:  # let the event loop breathe between two inline batches
-            asyncio.get_running_loop().call_soon(self._start)
-        else:
-            self._start()
+
+def _ended(jobs: Sequence[Any], items: Sequence[Input], taken_ns: int, done: asyncio.Future[Any]) -> Batch:
+    if done.cancelled():
+        return Batch(jobs, items, taken_ns, error=asyncio.CancelledError())
+    error = done.exception()
+    return Batch(jobs, items, taken_ns, results=None if error else done.result(), error=error)
 
 
 class Fleet:
-    """The versions that this process holds, each behind its runner."""
+    """The versions that this process holds, each behind its runner.
+
+    Args:
+        load: loads a version; raises where it cannot.
+        clock: the clock of the runners.
+        inline: says whether a version runs on the event loop.
+    """
 
     def __init__(self, load: Callable[[str], Model], *, clock: Clock, inline: Callable[[str], bool]) -> None:
         self._load = load
         self._clock = clock
         self._inline = inline
         self._runners: dict[str, Runner] = {}
+        self._models: dict[str, tuple[Model, ThreadPoolExecutor | None]] = {}
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="model")
         self._loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
 
     def has(self, version: str) -> bool:
-        return version in self._runners
+        return version in self._models
 
     def versions(self) -> tuple[str, ...]:
-        return tuple(self._runners)
+        return tuple(self._models)
 
-    def runner(self, version: str) -> Runner:
-        """Return the runner; raises BusyError while the version is not loaded."""
-        try:
-            return self._runners[version]
-        except KeyError:
-            raise BusyError(f"version {version} is not loaded yet", code="not_ready", at=version) from None
+    def runner(
+        self, version: str, make: Callable[[Model, ThreadPoolExecutor | None], Runner] | None = None
+    ) -> Runner:
+        """Return the runner, made at its first use; raises BusyError while the version is not loaded."""
+        found = self._runners.get(version)
+        if found is not None:
+            return found
+        if version not in self._models or make is None:
+            raise BusyError(f"version {version} is not loaded yet", code="not_ready", at=version)
+        found = self._runners[version] = make(*self._models[version])
+        return found
 
     async def load(self, version: str) -> None:
         """Load a version in the background and smoke-test it before it may answer."""
         model = await asyncio.get_running_loop().run_in_executor(self._loading, self._load, version)
-        pool = None if self._inline(version) else self._pool
-        self._runners.setdefault(version, Runner(model, clock=self._clock, pool=pool))
+        self._models.setdefault(version, (model, None if self._inline(version) else self._pool))
 
     def keep_only(self, versions: set[str]) -> None:
         """Drop what no routing names any more."""
-        for version in self._runners.keys() - versions:
-            del self._runners[version]
+        for version in self._models.keys() - versions:
+            del self._models[version]
+            self._runners.pop(version, None)
 
     def queued_us(self) -> float:
         return sum(runner.queued_us() for runner in self._runners.values())

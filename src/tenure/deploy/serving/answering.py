@@ -1,0 +1,524 @@
+"""From decoded input to reply, many requests at a time: route, run, rule, log, reply, shadow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tenure.clock import Clock
+from tenure.data.records import Flag, Status, encode_id
+from tenure.deploy.decide import Draws, decide, decide_scores, draws, level_in_force
+from tenure.deploy.router import Assignment, Endpoint, assign
+from tenure.deploy.serving.control_page import ControlPage, Slot
+from tenure.deploy.serving.desk import Desk, answer_flags, as_logged, as_shown, said
+from tenure.deploy.serving.journal import Journal
+from tenure.deploy.serving.live import Live
+from tenure.deploy.serving.replies import AutoReply, iso
+from tenure.deploy.serving.runner import Batch, Fleet, Model, Runner
+from tenure.deploy.serving.work import Lane, Work
+from tenure.errors import BusyError, CaseError, StoreError, TenureError
+from tenure.model.answer import Scores
+from tenure.seeds import request_draw
+from tenure.settings import Settings
+from tenure.types import Answer, Audio, Decision, Failed, Image, Input, Level, Prediction, Route
+
+_log = logging.getLogger("tenure.serving")
+_SKEW_NS = 5_000_000_000
+_AUDIT = int(Flag.AUDITED | Flag.LOTTERY)
+
+
+class Shadow:
+    """A request that a version answers after the reply; a job of its runner."""
+
+    __slots__ = ("desk", "expires_ns", "gone", "item", "key", "settled", "start_ns", "version")
+
+    def __init__(self, desk: Desk, key: tuple[int, int], version: str, item: Any, start_ns: int) -> None:
+        self.desk, self.key, self.version, self.item = desk, key, version, item
+        self.start_ns, self.expires_ns, self.gone, self.settled = start_ns, 0, False, False
+
+
+class Answering:
+    """One worker's way from input to reply.
+
+    Works that arrive in one tick of the event loop are routed together; what waits in front of a version runs
+    together; what ran together is ruled on, logged in one frame and answered together.
+
+    Args:
+        remember: is told of every answer before its reply goes out.
+        pend: is told of every pending answer that has a deadline.
+    """
+
+    def __init__(
+        self, *, clock: Clock, settings: Settings, page: ControlPage, slot: Slot, fleet: Fleet, journal: Journal,
+        live: Live, secret: bytes, remember: Callable[[Work], None], pend: Callable[[Work], None],
+    ) -> None:  # fmt: skip
+        self._clock, self._settings = clock, settings
+        self._page, self._slot, self._fleet, self._journal = page, slot, fleet, journal
+        self._live, self._secret = live, secret
+        self._remember, self._pend = remember, pend
+        self._arrived: list[Work] = []
+        self._replies: dict[tuple[Any, ...], AutoReply] = {}
+        self.shadows = 0  # waiting or running
+
+    # In
+
+    def take(self, work: Work) -> None:
+        """Answer a request whose input is decoded; `work.done` is called once, soon, unless `work.gone`."""
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self._tick)
+        self._arrived.append(work)
+
+    def is_watched(self, desk: Desk, now_ns: int) -> bool:
+        """Say whether the controller is alive, or was within the time that the project allows."""
+        hold_ns = int(desk.spec.serve.on_controller_lost.hold * 1e9)
+        # A clock that stepped back makes a dead controller look alive for as long as the step.
+        return -_SKEW_NS <= now_ns - self._page.controller_ns <= hold_ns
+
+    def _tick(self) -> None:
+        """Route what came since the last tick; requests that no model answers are ruled on at once."""
+        arrived, self._arrived = self._arrived, []
+        self._live.check()
+        lanes = _Lanes(self, self._live)
+        direct: dict[int, tuple[Lane, list[Work]]] = {}
+        kicked: dict[str, Runner] = {}
+        for work in arrived:
+            if work.gone:
+                continue
+            try:
+                lane = work.lane = lanes.of(work)
+                if lane.version is None:
+                    direct.setdefault(id(lane), (lane, []))[1].append(work)
+                    continue
+                runner = kicked.get(lane.version) or self._runner(work.desk, lane.version)
+            except BusyError as error:
+                if work.lane.version is not None and self._live.table is not None:
+                    self._unloaded(work)
+                else:
+                    self._reject([work], error)
+                continue
+            kicked[lane.version] = runner
+            runner.put(work)
+        for runner in kicked.values():
+            runner.kick()
+        for lane, works in direct.values():
+            self._settle(lane, works, works[0].desk.batch([w.item for w in works]), None)
+
+    def _runner(self, desk: Desk, version: str) -> Runner:
+        def make(model: Model, pool: ThreadPoolExecutor | None) -> Runner:
+            desk.learn(version, tuple(model.names))
+            return Runner(
+                model, clock=self._clock, pool=pool, gather=desk.batch, finish=self._finish,
+                budget_ns=int(desk.spec.serve.latency * 1e9),
+            )  # fmt: skip
+
+        return self._fleet.runner(version, make)
+
+    def _unloaded(self, work: Work) -> None:
+        work.prediction = Failed(f"version {work.lane.version} is not loaded")
+        work.status = Status.FAILED
+        self._settle(work.lane, [work], work.desk.batch([work.item]), None)
+
+    # Back from a model
+
+    def _finish(self, runner: Runner, batch: Batch) -> None:
+        primary = [i for i, job in enumerate(batch.jobs) if type(job) is Work]
+        if len(primary) == len(batch.jobs):
+            self._answered(batch)
+            return
+        if primary:
+            self._answered(_part(batch, primary))
+        shadow = [i for i, job in enumerate(batch.jobs) if type(job) is Shadow]
+        self._shadowed(_part(batch, shadow))
+
+    def _answered(self, batch: Batch) -> None:
+        works: Sequence[Work] = batch.jobs
+        predictions, times = _outcome(batch)
+        for work in works:
+            work.queue_us = (batch.taken_ns - work.start_ns) // 1000
+        if type(predictions) is Scores and all(w.lane is works[0].lane and not w.gone for w in works):
+            for work, spent in zip(works, times, strict=True):
+                work.stage_us, work.status = spent, Status.OK
+            self._settle(works[0].lane, works, batch.items, predictions)
+            return
+        items = batch.items or works[0].desk.batch([w.item for w in works])
+        lanes: dict[int, list[int]] = {}
+        for i, (work, said_, spent) in enumerate(zip(works, predictions, times, strict=True)):
+            if work.gone:
+                continue
+            work.stage_us, work.prediction = spent, as_logged(said_)
+            work.status = Status.OK
+            if isinstance(said_, Failed):
+                work.status = Status.EXPIRED if batch.expired else Status.FAILED
+            lanes.setdefault(id(work.lane), []).append(i)
+        for group in lanes.values():
+            of_lane = [works[i] for i in group]
+            inputs = items if len(group) == len(works) else _select(items, group)
+            self._settle(of_lane[0].lane, of_lane, inputs, None)
+
+    # Rule, log, reply
+
+    def _settle(self, lane: Lane, works: Sequence[Work], items: Sequence[Input], scores: Scores | None) -> None:
+        """Decide, write one frame, and reply once it is safe. Without `scores` each work has its prediction."""
+        desk = works[0].desk
+        now_ns = self._clock.monotonic_ns()
+        for work in works:
+            work.settled = True
+            work.latency_us = (now_ns - work.start_ns) // 1000
+        if scores is not None and lane.level >= Level.PARTIAL:
+            self._rule_scores(lane, works, scores)
+        else:
+            if scores is not None:
+                for work, prediction in zip(works, scores, strict=True):
+                    work.prediction = prediction
+            for work in works:
+                self._rule(lane, work)
+            scores = None
+        try:
+            kept = self._keep(works, items)
+            if kept:
+                desk.log(lane, works, items, scores)
+        except StoreError as error:
+            if desk.spec.log.on_full == "refuse":
+                self._reject(works, full(error))
+                return
+            self._slot.add("unlogged", len(works))
+        except Exception as error:  # noqa: BLE001  # a fault of ours must not leave anybody waiting
+            _log.exception("cannot log an answer of %s", desk.name)
+            self._reject(works, error)
+            return
+        else:
+            for work in works:
+                work.logged = True
+        self._journal.when_safe(lambda error: self._reply(lane, works, scores, error))
+
+    def _rule_scores(self, lane: Lane, works: Sequence[Work], scores: Scores) -> None:
+        """Rule on a classifier's answers at `partial` and `full`, without an object per answer."""
+        policy, desk = lane.policy, works[0].desk
+        automated, reasons = decide_scores(scores, version=lane.version, level=lane.level, policy=policy)
+        base = 0 if lane.watched else int(Flag.DEGRADED)
+        for i, work in enumerate(works):
+            flags = base
+            if desk.is_late(work.latency_us):
+                flags |= Flag.OVER_BUDGET
+            if automated is None or automated[i]:
+                work.route, work.deadline_ns = Route.AUTO, 0
+                flags |= Flag.BLIND
+                if work.audited:
+                    flags |= _AUDIT
+            else:
+                work.route = Route.PENDING
+                if work.audited:
+                    flags |= Flag.LOTTERY
+                if work.audited or draws(policy, (self._journal.run, work.seq)).blind:
+                    flags |= Flag.BLIND
+            work.flags = int(flags)
+            if reasons is not None:
+                work.reason = reasons[i]
+
+    def _rule(self, lane: Lane, work: Work) -> None:
+        drawn = draws(lane.policy, (self._journal.run, work.seq)) if lane.version else Draws(work.audited, True)
+        ruling = decide(work.prediction, version=lane.version, level=lane.level, policy=lane.policy, drawn=drawn)
+        work.route, work.reason = ruling.route, ruling.reason
+        flags = 0 if lane.watched else int(Flag.DEGRADED)
+        if ruling.audited:
+            flags |= Flag.AUDITED
+        if ruling.blind:
+            flags |= Flag.BLIND
+        if work.audited:
+            flags |= Flag.LOTTERY
+        if ruling.route == Route.AUTO:
+            work.deadline_ns = 0
+        elif work.status == Status.EXPIRED:
+            self._overrun(work)
+        work.flags = int(flags) | answer_flags(work.desk, work)
+
+    def _overrun(self, work: Work) -> None:
+        """Apply what the project wants of a request whose model was too late."""
+        how = work.desk.spec.serve.on_overrun
+        if how == "refuse":
+            work.route = Route.REFUSED
+            work.error = CaseError(
+                "the model did not answer in time", code="deadline_exceeded", at=work.desk.name, status=504
+            )
+            work.deadline_ns, work.reason = 0, f"{work.error.code}: {work.error.message}"
+        elif how == "fallback" and work.desk.spec.serve.on_timeout is not None:
+            work.route, work.deadline_ns = Route.FALLBACK, 0
+
+    def _keep(self, works: Sequence[Work], items: Sequence[Input]) -> bool:
+        """Keep the inputs' bytes where the policy says so; what a person must see is always kept."""
+        desk = works[0].desk
+        if desk.spec.input not in ("image", "audio"):
+            return True
+        policy = desk.spec.log.payloads
+        for work, item in zip(works, items, strict=True):
+            if not isinstance(item, Image | Audio):
+                continue
+            needed = work.route == Route.PENDING or bool(work.flags & Flag.AUDITED)
+            draw = request_draw("payload", self._journal.run, work.seq)
+            sampled = "sampled" in policy.keep and draw < policy.sample
+            if not (needed or sampled or "all" in policy.keep):
+                continue
+            named = work.media_type.partition(";")[0].strip() or f"{desk.spec.input}/*"
+            try:
+                self._journal.keep_payload(desk.name, work.seq, item.media_type or named, work.body or item.data)
+            except StoreError:
+                if needed and desk.spec.log.on_full == "refuse":
+                    raise
+                self._slot.add("payloads_dropped")
+                continue
+            work.flags |= Flag.PAYLOAD
+        return True
+
+    def refuse(self, work: Work, error: TenureError) -> None:
+        """Log a request that cannot be answered, and give it its error: a refusal is a record too."""
+        work.route, work.status, work.deadline_ns = Route.REFUSED, Status.REFUSED, 0
+        work.latency_us = (self._clock.monotonic_ns() - work.start_ns) // 1000
+        work.reason, work.error = f"{error.code}: {error.message}", error
+        work.lane = lane = Lane()
+        try:
+            work.desk.log(lane, [work], None, None)
+        except StoreError as cause:
+            if work.desk.spec.log.on_full == "refuse":
+                self._reject([work], full(cause))
+                return
+            self._slot.add("unlogged")
+        else:
+            work.logged = True
+        self._journal.when_safe(lambda failed: self._reply(lane, [work], None, failed))
+
+    def _reject(self, works: Sequence[Work], error: Exception) -> None:
+        """Give requests an error; nothing about them is in the log."""
+        for work in works:
+            if not work.gone:
+                work.error = error
+                work.done(work)
+
+    def _reply(
+        self, lane: Lane, works: Sequence[Work], scores: Scores | None, failed: BaseException | None
+    ) -> None:
+        if failed is not None:
+            cause = failed if isinstance(failed, StoreError) else StoreError(str(failed), code="log_failed")
+            self._reject(works, full(cause))
+            return
+        failures = sum(work.status == Status.FAILED for work in works)
+        if failures:
+            self._slot.add("failed", failures)
+        if scores is not None:
+            self._write_scores(lane, works, scores)
+        else:
+            for work in works:
+                if work.error is None:
+                    work.answer = self._answer(lane, work)
+        for work in works:
+            if work.error is None:
+                self._remember(work)
+                if work.deadline_ns and work.route == Route.PENDING:
+                    self._pend(work)
+            work.done(work)
+        self._start_shadows(lane, works)
+
+    def _write_scores(self, lane: Lane, works: Sequence[Work], scores: Scores) -> None:
+        reply = self._auto_reply(lane, scores.labels)
+        best, chances = scores.best.tolist(), scores.probabilities.tolist()
+        for i, work in enumerate(works):
+            if work.route == Route.AUTO:
+                work.json = reply.write(self.public_id(work), best[i], chances[i])
+            else:
+                work.prediction = scores[i]
+                work.answer = self._answer(lane, work)
+
+    def _auto_reply(self, lane: Lane, labels: tuple[str, ...]) -> AutoReply:
+        key = (lane.version, lane.policy.id, labels)
+        found = self._replies.get(key)
+        if found is None:
+            if len(self._replies) > 256:
+                self._replies.clear()
+            found = self._replies[key] = AutoReply(lane.version or "", lane.policy.id, labels)
+        return found
+
+    def public_id(self, work: Work) -> str:
+        return encode_id(self._journal.run, work.seq, self._secret)
+
+    def _answer(self, lane: Lane, work: Work) -> Answer:
+        public_id = self.public_id(work)
+        prediction = as_shown(work.prediction) if isinstance(work.prediction, Prediction) else None
+        if work.route == Route.AUTO and prediction is not None:
+            decision = Decision(
+                value=prediction.value, by="model", version=lane.version, confidence=prediction.confidence,
+                regions=prediction.regions, policy=lane.policy.id,
+            )  # fmt: skip
+            return Answer(id=public_id, status="decided", decision=decision, prediction=prediction)
+        if work.route == Route.FALLBACK:
+            return Answer(id=public_id, status="decided", decision=fallback(work.desk))
+        # What the reviewer must not see is not told to the client either: it may stand beside the reviewer.
+        return Answer(
+            id=public_id,
+            status="pending",
+            prediction=None if work.flags & Flag.BLIND else prediction,
+            deadline=iso(work.deadline_ns) if work.deadline_ns else None,
+            degraded=bool(work.flags & Flag.DEGRADED),
+        )
+
+    # Shadows
+
+    def _start_shadows(self, lane: Lane, works: Sequence[Work]) -> None:
+        """Let shadow versions answer after the replies; beyond the bound they are shed, and counted."""
+        route, desk = lane.route, works[0].desk
+        if route is None or lane.level == Level.HUMAN_ONLY or not (route.shadows or lane.level == Level.SHADOW):
+            return
+        kicked: dict[str, Runner] = {}
+        now_ns, run = self._clock.monotonic_ns(), self._journal.run
+        for work in works:
+            if work.status == Status.REFUSED:
+                continue
+            for version in shadow_versions(route, lane.level, lane.version, request=(run, work.seq)):
+                if not self._fleet.has(version):
+                    continue
+                if self.shadows >= self._settings.shadow_queue:
+                    self._slot.add("shadows_shed")
+                    continue
+                runner = kicked[version] = self._runner(desk, version)
+                runner.put(Shadow(desk, (run, work.seq), version, work.item, now_ns), last=True)
+                self.shadows += 1
+        for runner in kicked.values():
+            asyncio.get_running_loop().call_soon(runner.kick)
+
+    def _shadowed(self, batch: Batch) -> None:
+        jobs: Sequence[Shadow] = batch.jobs
+        self.shadows -= len(jobs)
+        now_ns, now_mono = self._clock.now_ns(), self._clock.monotonic_ns()
+        predictions, _ = _outcome(batch)
+        failures = sum(isinstance(p, Failed) for p in predictions)
+        self._slot.add("shadows", len(jobs))
+        if failures:
+            self._slot.add("failed", failures)
+        for job, prediction in zip(jobs, predictions, strict=True):
+            try:
+                encoder, number = job.desk.shadow_encoder(job.version)
+                latency_us = (now_mono - job.start_ns) // 1000
+                values = _shadow_values(job.key, now_ns, number, latency_us, as_logged(prediction))
+                self._journal.write(encoder, values, said(prediction)).add_done_callback(_report)
+            except Exception:  # noqa: BLE001  # a shadow must never harm serving
+                _log.exception("shadow %s failed", job.version)
+
+
+class _Lanes:
+    """The lanes of one tick: what holds for all requests that arrived in it."""
+
+    def __init__(self, answering: Answering, live: Live) -> None:
+        self._answering, self._live = answering, live
+        self._now_ns = answering._clock.now_ns()
+        self._run = answering._journal.run
+        self._of: dict[str, tuple[Endpoint, dict[tuple[str | None, str, float], Lane]]] = {}
+
+    def of(self, work: Work) -> Lane:
+        """Return the lane of a request and draw its audit; raises BusyError before the first routing table."""
+        known = self._of.get(work.desk.name)
+        if known is None:
+            known = self._of[work.desk.name] = (self._live.endpoint(work.desk.name), {})
+        route, lanes = known
+        key = (self._run, work.seq)
+        chosen = assign(route, request=key, unit=work.unit, now_ns=work.t_ns)
+        work.audited = draws_audit(route, key)
+        found = lanes.get((chosen.version, chosen.role, chosen.share))
+        if found is None:
+            found = self._make(work.desk, route, chosen)
+            lanes[chosen.version, chosen.role, chosen.share] = found
+        return found
+
+    def _make(self, desk: Desk, route: Endpoint, chosen: Assignment) -> Lane:
+        watched = self._answering.is_watched(desk, self._now_ns)
+        level = level_in_force(route.policy, now_ns=self._now_ns, watched=watched)
+        lane = Lane(level=level, policy=route.policy, routing=self._live.version, watched=watched, route=route)
+        if level < Level.ASSIST or chosen.version is None:
+            return lane
+        role = int(chosen.role == "candidate")
+        return msgspec.structs.replace(lane, version=chosen.version, role=role, share=chosen.share)
+
+
+def draws_audit(route: Endpoint, request: tuple[int, int]) -> bool:
+    """Draw whether a person checks a request, whatever decides it."""
+    audit = route.policy.audit
+    return audit > 0 and request_draw(f"audit:{route.policy.salt}", *request) < audit
+
+
+def shadow_versions(
+    route: Endpoint, level: Level, answered: str | None, *, request: tuple[int, int]
+) -> list[str]:  # fmt: skip
+    """Return the versions that answer after the reply; at `shadow` the stable version is one of them."""
+    if level == Level.HUMAN_ONLY:
+        return []
+    drawn = route.shadow >= 1.0 or request_draw(f"shadow:{route.salt}", *request) < route.shadow
+    named = list(route.shadows) if drawn else []
+    if level == Level.SHADOW and route.stable is not None:
+        named.insert(0, route.stable)
+    return [v for v in dict.fromkeys(named) if v != answered]
+
+
+def fallback(desk: Desk) -> Decision:
+    """Return what the project decides where nobody did."""
+    told = desk.spec.serve.on_timeout
+    return Decision(value=None if told is None else told.decide, by="fallback")
+
+
+def full(error: StoreError) -> BusyError:
+    """Return the 503 of a log that cannot be written."""
+    return BusyError(
+        f"the prediction log cannot be written, so nothing is answered: {error.message}",
+        code=error.code, at="log", retry_after=5.0,
+    )  # fmt: skip
+
+
+def _outcome(batch: Batch) -> tuple[Sequence[Prediction | Failed], Sequence[tuple[int, ...]]]:
+    """Return the predictions and stage times of a batch, also of one that expired or fell as a whole."""
+    results = batch.results
+    if results is not None:
+        predictions = getattr(results, "predictions", None)
+        if predictions is not None:
+            return predictions, results.stage_us  # type: ignore[attr-defined]
+        return [r.prediction for r in results], [r.stage_us for r in results]
+    why = "expired" if batch.expired else f"{type(batch.error).__name__}: {batch.error}"
+    if not batch.expired:
+        _log.error("a batch failed below the pipeline", exc_info=batch.error)
+    return [Failed(why[:500])] * len(batch.jobs), [()] * len(batch.jobs)
+
+
+def _part(batch: Batch, indices: Sequence[int]) -> Batch:
+    predictions, times = _outcome(batch)
+    from tenure.model.pipeline import Results
+
+    return batch._replace(
+        jobs=[batch.jobs[i] for i in indices],
+        items=_select(batch.items, indices) if batch.items else (),
+        results=Results([predictions[i] for i in indices], [times[i] for i in indices]),
+    )
+
+
+def _select(items: Sequence[Input], indices: Sequence[int]) -> Sequence[Input]:
+    select = getattr(items, "select", None)
+    return select(indices) if select is not None else [items[i] for i in indices]
+
+
+def _shadow_values(
+    key: tuple[int, int], now_ns: int, version: int, latency_us: int, prediction: Prediction | Failed
+) -> tuple[float | int, ...]:  # fmt: skip
+    status = Status.FAILED if isinstance(prediction, Failed) else Status.OK
+    number, confidence, regions = np.nan, np.nan, 0
+    if isinstance(prediction, Prediction):
+        value = prediction.value
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            number = float(value)
+        confidence = np.nan if prediction.confidence is None else prediction.confidence
+        regions = len(prediction.regions)
+    return (*key, now_ns, version, int(status), latency_us, confidence, number, regions)
+
+
+def _report(done: asyncio.Future[None]) -> None:
+    if not done.cancelled() and done.exception() is not None:
+        _log.error("a shadow's answer is not in the log: %s", done.exception())

@@ -1,0 +1,90 @@
+"""One request on its way through a worker, and the lane that it shares with others: same version, same rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from tenure.data.records import Status
+from tenure.deploy.router import Endpoint, Policy
+from tenure.types import Answer, Failed, Level, Prediction, Route
+
+if TYPE_CHECKING:
+    from tenure.deploy.serving.desk import Desk
+
+NOBODY = Policy(0, Level.HUMAN_ONLY, audit=0.0)
+
+
+class Lane(msgspec.Struct, frozen=True, eq=False):
+    """What requests have in common that one version answers under one policy; the constant columns of a frame.
+
+    Attributes:
+        version: the version that answers; None where no model does.
+        role: 0 stable, 1 candidate.
+        share: chance that a request came here.
+        level: the level in force.
+        policy: the policy in force.
+        routing: version of the routing table.
+        watched: the controller is alive, or was lately.
+        route: the endpoint's routing that it was drawn under; None for what was refused.
+    """
+
+    version: str | None = None
+    role: int = 0
+    share: float = 1.0
+    level: Level = Level.HUMAN_ONLY
+    policy: Policy = NOBODY
+    routing: int = 0
+    watched: bool = True
+    route: Endpoint | None = None
+
+
+class Work:
+    """One request, from its admission to its reply. The upper half is what came, the lower what became of it."""
+
+    __slots__ = (
+        "answer", "audited", "body", "deadline_ns", "desk", "done", "error", "expires_ns", "flags", "gone",
+        "item", "json", "key", "lane", "latency_us", "logged", "media_type", "metrics", "prediction", "queue_us",
+        "reason", "route", "seq", "settled", "stage_us", "start_ns", "status", "t_ns", "unit", "unit_hash",
+    )  # fmt: skip
+
+    def __init__(self, desk: Desk, seq: int, *, t_ns: int, start_ns: int) -> None:
+        self.desk = desk
+        self.seq = seq
+        self.t_ns = t_ns  # wall clock, arrival
+        self.start_ns = start_ns  # monotonic, arrival
+        self.deadline_ns = 0  # wall clock: until when a person may decide; 0 = no end
+        self.expires_ns = 0  # monotonic: until when the model may answer; 0 = no end
+        self.unit: str | None = None
+        self.unit_hash = 0
+        self.key = 0  # keyed hash of the Idempotency-Key
+        self.item: Any = None  # decoded input: packed values, a record, a text, an Image or an Audio
+        self.body = b""  # bytes of an image or a clip, for the log
+        self.media_type = ""
+        self.metrics: npt.NDArray[np.float32] | None = None
+        self.done: Callable[[Work], None] = _nobody
+        self.gone = False  # nobody waits any more
+        self.settled = False  # it has been ruled on
+
+        self.lane: Lane = Lane()
+        self.audited = False
+        self.queue_us = 0
+        self.latency_us = 0
+        self.status: int = Status.NOT_RUN
+        self.route: int = Route.PENDING
+        self.flags = 0
+        self.prediction: Prediction | Failed | None = None
+        self.stage_us: tuple[int, ...] = ()
+        self.reason = ""
+        self.logged = False
+        self.answer: Answer | None = None
+        self.json = b""  # the answer as it goes out
+        self.error: Exception | None = None
+
+
+def _nobody(work: Work) -> None:
+    return
