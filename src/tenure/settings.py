@@ -34,3 +34,9 @@ class Settings(msgspec.Struct, frozen=True):
 
     idempotency_s: float = 86_400.0
     """How long an idempotency key is remembered."""
+
+    hung_s: float = 10.0
+    """A ready worker whose event loop stands still so long is killed and started again."""
+
+    controller_hung_s: float = 60.0
+    """The controller is killed and started again when one turn of its loop lasts so long."""

@@ -6,8 +6,11 @@ Also what the top package offers: `register`, `serve`, `ask`, `asgi`.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import faulthandler
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -24,7 +27,7 @@ from tenure.deploy.serving.control_page import ControlPage
 from tenure.deploy.serving.core import Core, guard
 from tenure.deploy.serving.journal import Journal
 from tenure.deploy.serving.runner import Fleet
-from tenure.deploy.serving.supervisor import Role, Supervisor
+from tenure.deploy.serving.supervisor import Limits, Role, Supervisor
 from tenure.errors import AccessError, StoreError
 from tenure.model.bundle import find_bundle, load, open_bundle, smoke_test
 from tenure.model.pipeline import Pipeline
@@ -70,15 +73,20 @@ def prepare(folder: Path) -> None:
             (folder / name).mkdir(exist_ok=True)
         key = folder / "secret.key"
         if not key.exists():
-            temporary = folder / f"secret.key.{os.getpid()}"
-            temporary.touch(mode=0o600)
-            temporary.write_bytes(os.urandom(32))
-            os.link(temporary, key)
-            temporary.unlink()
-    except FileExistsError:
-        return
+            _make_secret(key)
     except OSError as error:
         raise StoreError(f"cannot make the data folder: {error}", at=str(folder)) from error
+
+
+def _make_secret(key: Path) -> None:
+    temporary = key.with_name(f"{key.name}.{os.getpid()}")
+    try:
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(os.urandom(32))
+        with contextlib.suppress(FileExistsError):  # another process made it meanwhile: that one stands
+            os.link(temporary, key)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def secret(folder: Path) -> bytes:
@@ -236,22 +244,23 @@ class Server:
             raise AccessError("a server without tokens may only listen on loopback", at="server.host")
         prepare(self.folder)
         self._check_tokens(open_loopback)
-        self._lock = supervisor.claim(self.folder)
-        try:
+        with contextlib.ExitStack() as undo:  # or the next try would find folder and address taken
+            self._lock = supervisor.claim(self.folder)
+            undo.callback(os.close, self._lock)
             self.page = ControlPage.create(self.folder / "control.page", workers=options.workers)
-            self._data = supervisor.bind(options.host, options.port)
-            self._console = supervisor.bind(options.host, options.console_port)
-        except BaseException:
-            os.close(self._lock)  # or the next try would find the folder taken
-            raise
-        launch = msgspec.json.encode(Launch(self.project, open_loopback))
-        (self.folder / "launch.json").write_bytes(launch)
+            self._data = undo.enter_context(supervisor.bind(options.host, options.port))
+            self._console = undo.enter_context(supervisor.bind(options.host, options.console_port))
+            launch = msgspec.json.encode(Launch(self.project, open_loopback))
+            (self.folder / "launch.json").write_bytes(launch)
+            undo.pop_all()
         roles = [
             Role(f"worker {i}", ("worker", str(self.folder), str(i)), self._data, i)
             for i in range(options.workers)
         ]
         roles.append(Role("controller", ("controller", str(self.folder)), self._console, None))
-        self.supervisor = Supervisor(roles, page=self.page, clock=SystemClock())
+        told = settings or Settings()
+        limits = Limits(told.hung_s, told.controller_hung_s, options.drain + options.notice)
+        self.supervisor = Supervisor(roles, page=self.page, clock=SystemClock(), limits=limits)
         self.url = _url(self._data)
         self.console_url = _url(self._console)
 
@@ -274,13 +283,21 @@ class Server:
 
     def start(self, *, timeout_s: float = 60.0) -> Server:
         """Start all processes and wait until the workers take requests."""
-        self.supervisor.start()
         try:
+            self.supervisor.start()
             self.supervisor.wait_ready(timeout_s)
         except BaseException:
             self.stop()
             raise
         return self
+
+    def renew(self, *, timeout_s: float = 120.0) -> None:
+        """Replace the workers by new processes, one after the other, without losing a request.
+
+        Raises:
+            BusyError: a new worker is not ready in time; those after it go on as they were.
+        """
+        self.supervisor.renew(timeout_s)
 
     def stop(self) -> None:
         """End all processes; what was answered is in the log."""
@@ -314,6 +331,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parent", type=int, required=True)
     told = parser.parse_args(arguments)
     logging.basicConfig(level=os.environ.get("TENURE_LOG", "WARNING"), format=_LOG_FORMAT, stream=sys.stderr)
+    faulthandler.enable()  # a crash in native code, and a hang that the supervisor ends, say where
+    faulthandler.register(signal.SIGUSR2)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad form is the caller's news, not ours
     launch = msgspec.json.decode((told.folder / "launch.json").read_bytes(), type=Launch)
     sys.path.insert(0, launch.project.root)
@@ -339,10 +358,12 @@ def _worker(told: argparse.Namespace, launch: Launch, sock: socket.socket) -> No
             name=f"worker-{told.index}",
         )
         await worker.serve(
-            made, sock, page=page, slot=page.slot(told.index), clock=clock, settings=settings, parent=told.parent
-        )
+            made, sock, page=page, slot=page.slot(told.index), clock=clock, settings=settings,
+            server=launch.project.server, parent=told.parent,
+        )  # fmt: skip
 
     worker.run(serve)
+    worker.leave()
 
 
 def _controller(told: argparse.Namespace, launch: Launch, sock: socket.socket) -> None:

@@ -107,6 +107,7 @@ class Controller:
         chores.start()
         due_ns, period_ns = 0, int(self._settings.tick_s * 1e9)
         while not self._stop.is_set():
+            self._page.beat()
             try:
                 if self._clock.monotonic_ns() >= due_ns:
                     due_ns = 0  # again at once when it fails

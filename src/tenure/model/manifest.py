@@ -21,6 +21,13 @@ FORMAT = 1
 FILE = "manifest.json"
 MAX_BYTES = 16 * 2**20
 
+Confidence = Literal["probability", "margin", "interval", "stated", "none"]
+"""What the confidence of a version's answers is worth.
+
+`probability`: the chance of the answer by the model's own reckoning; `margin` and `interval`: a score that orders
+answers and is no chance; `stated`: the user's code says it; `none`: there is none, so `partial` is out of reach.
+"""
+
 ABOUT = ("created", "tenure", "python", "measured", "provenance")
 """Keys that tell how a bundle came to be; they are not part of its content and so not of its hash."""
 

@@ -143,7 +143,6 @@ ONE_FAULT = [
     ("decide: defect", "decide: defekt", "expected one of the labels good, defect, got defekt"),
     ("after: 30s", "after: 200ms", "expected more than 250ms"),
     ("hold: 10m", "hold: 10m, then: human_only", "is always human_only; leave the key out"),
-    ("placement: thread", "placement: process", "a process of its own for a stage is not enforced yet"),
     ('"my:Scratch"', "my.Scratch", 'expected "module:Name"'),
     ("budget: 40ms", "budget: 4s", "the stages' budgets sum to 4 s, more than serve.latency, 0.2 s"),
     ("      sides: {good: {errors: 2%}, defect: {errors: 2%}}", "", "max: partial needs a bound"),

@@ -37,7 +37,15 @@ STATES = ("empty", "starting", "ready", "draining", "dead")
 _WORKERS = 64
 _U8 = "<u8"
 _HEAD = np.dtype(
-    [("magic", "S8"), ("routing", _U8), ("controller_ns", _U8), ("workers", _U8), ("spare", _U8, (4,))]
+    [
+        ("magic", "S8"),
+        ("routing", _U8),
+        ("controller_ns", _U8),
+        ("workers", _U8),
+        ("beats", _U8),  # turns of the controller's loop, failed ones too: whether it moves, not whether it works
+        ("ending", _U8),  # 1 once the whole server ends
+        ("spare", _U8, (2,)),
+    ]
 )
 _SLOT = np.dtype(
     [
@@ -99,6 +107,24 @@ class ControlPage:
     @controller_ns.setter
     def controller_ns(self, now_ns: int) -> None:
         self._head["controller_ns"][0] = now_ns
+
+    @property
+    def beats(self) -> int:
+        """Turns of the controller's loop, whether they succeeded or not."""
+        return int(self._head["beats"][0])
+
+    def beat(self) -> None:
+        """Count one turn of the controller's loop."""
+        self._head["beats"][0] += np.uint64(1)
+
+    @property
+    def ending(self) -> bool:
+        """Whether the whole server ends, and not just one worker."""
+        return bool(self._head["ending"][0])
+
+    @ending.setter
+    def ending(self, value: bool) -> None:
+        self._head["ending"][0] = int(value)
 
     def slot(self, worker: int) -> Slot:
         return Slot(self._slots, worker)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from tenure.deploy.router import Endpoint, Table
+from tenure.deploy.serving import memory
 from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.runner import Fleet
 from tenure.errors import BusyError
 
 _log = logging.getLogger("tenure.serving")
+LOAD_S = 300.0
+"""A version that takes longer to load counts as broken: the table must not wait for it for ever."""
+PAUSES_S = (5.0, 15.0, 60.0, 300.0)
+"""Pauses before a version that could not be loaded is tried again, as long as a table names it."""
 
 
 class Live:
@@ -21,15 +27,19 @@ class Live:
 
     A table whose versions are all loaded is in force at once, so that a roll-back, whose version is kept warm,
     never waits for a load. Other tables wait for their versions. A version that cannot be loaded does not hold
-    the table back: its requests go to people.
+    the table back: its requests go to people, and it is tried again after a pause that grows.
     """
 
-    def __init__(self, folder: Path, page: ControlPage, slot: Slot, fleet: Fleet) -> None:
+    def __init__(
+        self, folder: Path, page: ControlPage, slot: Slot, fleet: Fleet, *, load_s: float = LOAD_S,
+        pauses_s: Sequence[float] = PAUSES_S, give_back: Callable[[], None] = memory.give_back,
+    ) -> None:  # fmt: skip
         self._folder = folder / "routing"
         self._page = page
         self._slot = slot
         self._fleet = fleet
-        self._broken: set[str] = set()
+        self._load_s, self._pauses_s, self._give_back = load_s, pauses_s, give_back
+        self._failures: dict[str, int] = {}  # versions that could not be loaded
         self._loading: asyncio.Task[None] | None = None
         self._next: Table | None = None  # read, but its versions are not all loaded yet
         self.table: Table | None = None
@@ -57,7 +67,7 @@ class Live:
         if table is None:
             return
         self._next = table
-        missing = [v for v in _versions(table) if not self._fleet.has(v) and v not in self._broken]
+        missing = [v for v in _versions(table) if not self._fleet.has(v) and v not in self._failures]
         if not missing:
             self._swap(table)
         elif self._loading is None:
@@ -72,18 +82,40 @@ class Live:
             _log.exception("cannot read routing table %d; the old one stays in force", version)
             return None
 
-    async def _load(self, versions: list[str]) -> None:
+    async def _load(self, versions: Sequence[str]) -> None:
         try:
             for version in versions:
-                try:
-                    await self._fleet.load(version)
-                except Exception:  # noqa: BLE001  # user code is loaded here: whatever it raises must not stop the worker
-                    _log.exception("cannot load version %s; its requests go to people", version)
-                    self._broken.add(version)
+                if version in self._named():  # a newer table may have come meanwhile
+                    await self._load_one(version)
         finally:
             self._loading = None
         self.check()
         self._drop_unnamed()
+
+    async def _load_one(self, version: str) -> None:
+        try:
+            await asyncio.wait_for(self._fleet.load(version), self._load_s)
+        except Exception as error:  # noqa: BLE001  # user code is loaded here: whatever it raises must not stop the worker
+            failures = self._failures[version] = self._failures.get(version, 0) + 1
+            pause_s = self._pauses_s[min(failures, len(self._pauses_s)) - 1]
+            why = f"it took more than {self._load_s:g} s" if isinstance(error, TimeoutError) else str(error)
+            _log.error(
+                "cannot load version %s, so its requests go to people; tried again in %g s: %s",
+                version, pause_s, why, exc_info=error,
+            )  # fmt: skip
+            asyncio.get_running_loop().call_later(pause_s, self._try_again, version, failures)
+        else:
+            self._failures.pop(version, None)
+
+    def _try_again(self, version: str, failures: int) -> None:
+        """Load a version that once failed, behind the table in force; nothing waits for it."""
+        if self._failures.get(version) != failures:  # no table named it meanwhile, or another try is on its way
+            return
+        loop = asyncio.get_running_loop()
+        if self._loading is None:
+            self._loading = loop.create_task(self._load([version]))
+        else:
+            loop.call_later(self._pauses_s[0], self._try_again, version, failures)
 
     def _swap(self, table: Table) -> None:
         self.table, self._next = table, None
@@ -93,11 +125,17 @@ class Live:
         if self._loading is None:
             self._drop_unnamed()
 
+    def _named(self) -> set[str]:
+        tables = (self.table, self._next)
+        return {v for table in tables if table is not None for v in _versions(table)}
+
     def _drop_unnamed(self) -> None:
         """Let go of versions that neither the table in force nor the one being loaded names."""
-        named = {v for table in (self.table, self._next) if table is not None for v in _versions(table)}
+        named, held = self._named(), len(self._fleet.versions())
         self._fleet.keep_only(named)
-        self._broken &= named
+        self._failures = {v: n for v, n in self._failures.items() if v in named}
+        if len(self._fleet.versions()) < held:
+            asyncio.get_running_loop().run_in_executor(None, self._give_back)
 
 
 def _versions(table: Table) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,12 +19,17 @@ from tenure.clock import Clock
 from tenure.deploy.serving.app import data_app
 from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.core import Core
+from tenure.scope.project import Server
 from tenure.settings import Settings
 
 _log = logging.getLogger("tenure.serving")
-DRAIN_S = 1.0
+FAREWELL_S = 1.0
 """How long a stopping worker still answers on the connections that it has, telling each client to close: long
 enough for one more request on every busy connection, so that none of them is cut."""
+
+PATIENCE_S = 5.0
+"""How long a starting worker leaves callers in the socket's queue when no other worker answers; then it tells
+them that it is not ready."""
 
 
 class QuietServer(uvicorn.Server):
@@ -42,39 +49,61 @@ class QuietServer(uvicorn.Server):
             await asyncio.sleep(0.01)
 
 
-def config(app: Any, **options: Any) -> uvicorn.Config:
-    """Return how every server of ours runs."""
+def config(app: Any, *, drain_s: float = 5.0, **options: Any) -> uvicorn.Config:
+    """Return how every server of ours runs; requests in hand may take `drain_s` once it ends."""
     return uvicorn.Config(
         app, http="httptools", loop="uvloop", ws="none", lifespan="off", log_config=None, access_log=False,
-        proxy_headers=False, server_header=False, timeout_graceful_shutdown=5, **options,
+        proxy_headers=False, server_header=False, timeout_graceful_shutdown=max(1, round(drain_s)), **options,
     )  # fmt: skip
 
 
 async def serve(
     core: Core, sock: socket.socket, *, page: ControlPage, slot: Slot, clock: Clock, settings: Settings,
-    parent: int | None = None,
+    server: Server, parent: int | None = None,
 ) -> None:  # fmt: skip
-    """Answer requests until SIGTERM, SIGINT or the end of the parent (EOF on the pipe `parent`)."""
+    """Answer requests until SIGTERM, SIGINT or the end of the parent (EOF on the pipe `parent`).
+
+    No connection is taken before the first routing table is in force: those who wait in the socket's queue go
+    to a worker that is ready, or are answered a moment later instead of refused.
+
+    The end has an order: `ready` turns false; where the whole server ends, `notice` passes, so that a load
+    balancer may see it; no more connections are taken; held requests are let go; what is in hand is answered,
+    each answer telling its client to close; then the process ends, after `drain` at the latest.
+    """
     loop = asyncio.get_running_loop()
-    server = QuietServer(config(data_app(core, page=page, slot=slot, clock=clock)))
+    http = QuietServer(config(data_app(core, page=page, slot=slot, clock=clock), drain_s=server.drain))
     stop = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stop.set)
     if parent is not None:
         loop.add_reader(parent, lambda: _at_end(parent, stop))
+    gc.collect()
+    gc.freeze()  # what is imported stays: no later collection has to walk through it
     polling = loop.create_task(_poll(core, settings.page_poll_s))
-    serving = loop.create_task(server.serve(sockets=[sock]))
     stopping = loop.create_task(stop.wait())
+    await _until_ready(page, slot, stop)
+    serving = loop.create_task(http.serve(sockets=[sock]))
     await asyncio.wait({stopping, serving, polling}, return_when=asyncio.FIRST_COMPLETED)
     slot.state = "draining"
+    if page.ending and server.notice:
+        await asyncio.sleep(server.notice)
     core.release_waiting()
-    await server.drain(DRAIN_S)
-    server.should_exit = True
+    await http.drain(min(FAREWELL_S, server.drain))
+    http.should_exit = True
     await serving
     polling.cancel()
     stopping.cancel()
     core.close()
     slot.state = "empty"
+
+
+async def _until_ready(page: ControlPage, slot: Slot, stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + PATIENCE_S
+    while slot.state == "starting" and not stop.is_set():
+        if loop.time() > end and all(other.state != "ready" for other in page.slots()):
+            return
+        await asyncio.sleep(0.005)
 
 
 async def _poll(core: Core, period_s: float) -> None:
@@ -97,3 +126,12 @@ def run(make: Callable[[], Any]) -> None:
     import uvloop
 
     uvloop.run(make())
+
+
+def leave() -> None:
+    """End this process now: all is answered and logged, and a thread of a model that hangs must not hold it."""
+    logging.shutdown()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(0)
