@@ -4,9 +4,11 @@
 usage: ./do COMMAND [ARGUMENT...]
 
   demo [ARG...]          set up, then run `tenure demo inspection ARG...`; try --once
-  test [--slow] [--no-system] [PYTEST ARG...]
+  test [--slow] [--foreign] [--no-system] [PYTEST ARG...]
                          set up, check, and run the tests; --slow adds the long simulations,
-                         --no-system goes on without Chromium and PostgreSQL (their tests are skipped)
+                         --foreign adds clients with large environments of their own, and fails where one
+                         cannot be made; --no-system goes on without Chromium and PostgreSQL (their tests are
+                         skipped)
   check                  lint, format, types, imports between the parts, size report
   bench [ARG...]         run benchmarks/serving.py
   lock                   maintainers: write the requirements locks anew (needs uv)
@@ -26,7 +28,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 LOCKS = {"demo": "requirements.lock", "dev": "requirements-dev.lock", "node": "requirements-node.lock"}
-SLOWEST_FIRST = ("journeys", "browser", "statistics", "properties", "docs", "unit")
+SLOWEST_FIRST = ("journeys", "foreign", "browser", "statistics", "properties", "docs", "unit")
 OLDEST = (3, 11)
 
 
@@ -54,23 +56,27 @@ def demo(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Set up what testing needs, check the code, and become pytest."""
-    slow, system = "--slow" in arguments, "--no-system" not in arguments
-    rest = [each for each in arguments if each not in ("--slow", "--no-system")]
+    slow, foreign, system = "--slow" in arguments, "--foreign" in arguments, "--no-system" not in arguments
+    rest = [each for each in arguments if each not in ("--slow", "--foreign", "--no-system")]
+    if foreign:
+        os.environ["TENURE_FOREIGN"] = "required"
     set_up("dev")
     if system:
         install_system_packages()
     build_console()
     if check([]) or test_console():
         return 1
-    become([BIN / "pytest", *pytest_arguments(rest, slow=slow)])
+    become([BIN / "pytest", *pytest_arguments(rest, slow=slow, foreign=foreign)])
     return 0
 
 
-def pytest_arguments(given: list[str], *, slow: bool) -> list[str]:
+def pytest_arguments(given: list[str], *, slow: bool, foreign: bool = False) -> list[str]:
     """Return pytest's arguments: the user's own come last and win."""
     workers = max(1, min(4, os.cpu_count() or 1))
     chosen = ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
-    chosen += ["--timeout", "3600"] if slow else ["-m", "not slow"]
+    left_out = [f"not {name}" for name, wanted in (("slow", slow), ("foreign", foreign)) if not wanted]
+    chosen += ["-m", " and ".join(left_out)] if left_out else []
+    chosen += ["--timeout", "3600"] if slow else []
     if not any((ROOT / each.partition("::")[0]).exists() for each in given):
         folders = [f"tests/{name}" for name in SLOWEST_FIRST if any((ROOT / "tests" / name).rglob("test_*.py"))]
         chosen += [*folders, "--doctest-modules", "src/tenure", "--ignore-glob", "*/migrations/*"]

@@ -58,9 +58,11 @@ def test_every_folder_of_tests_is_in_the_order(do: ModuleType) -> None:
     assert folders <= set(do.SLOWEST_FIRST)
 
 
-def test_slow_adds_the_long_tests(do: ModuleType) -> None:
-    assert "not slow" in do.pytest_arguments([], slow=False)
-    assert "not slow" not in do.pytest_arguments([], slow=True)
+def test_slow_and_foreign_add_tests(do: ModuleType) -> None:
+    assert "not slow and not foreign" in do.pytest_arguments([], slow=False)
+    assert "not foreign" in do.pytest_arguments([], slow=True)
+    assert "not slow" in do.pytest_arguments([], slow=False, foreign=True)
+    assert "-m" not in do.pytest_arguments([], slow=True, foreign=True)
 
 
 def test_a_python_that_is_too_old_is_told_so(do: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,30 @@
+"""KServe's own client against a real server; its environment is heavy, so `./do test --foreign` runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import foreign_server
+import pytest
+from foreign_env import python_of, run
+
+from tenure.system import Server
+
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    return python_of("kserve")
+
+
+@pytest.fixture(scope="module")
+def server(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+    with foreign_server.running(tmp_path_factory.mktemp("kserve")) as made:
+        yield made
+
+
+def test_the_rest_client_finds_what_it_expects(python: Path, server: tuple[Server, str]) -> None:
+    up, token = server
+    assert len(set(run(python, "kserve_rest.py", [up.url.removeprefix("http://"), token]))) == 6
