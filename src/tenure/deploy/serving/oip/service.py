@@ -13,7 +13,7 @@ from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.core import Core
 from tenure.deploy.serving.desk import Desk
 from tenure.deploy.serving.oip.body import Sent
-from tenure.deploy.serving.oip.inputs import Inputs, Item
+from tenure.deploy.serving.oip.inputs import Inputs
 from tenure.deploy.serving.oip.messages import (
     InferResponse,
     ModelMetadata,
@@ -23,6 +23,7 @@ from tenure.deploy.serving.oip.messages import (
     ServerMetadata,
 )
 from tenure.deploy.serving.oip.outputs import MAX_CLASSES, Outputs, Reply, deciders, undecided
+from tenure.deploy.serving.oip.records import Item
 from tenure.deploy.serving.oip.tensors import Tensor, fault
 from tenure.errors import MissingError, TenureError
 from tenure.types import Answer
