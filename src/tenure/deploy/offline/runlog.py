@@ -20,7 +20,7 @@ from tenure.settings import Settings
 from tenure.types import Route
 
 _ROWS = (
-    "SELECT seq, status, route, value, confidence, probabilities, reason, at, version FROM predictions "
+    'SELECT seq, status, route, value, confidence, probabilities, reason, "at", version FROM predictions '
     "WHERE run = {run} AND seq > {seq} AND endpoint = ?"
 )
 
