@@ -10,6 +10,7 @@ import typer
 
 from tenure.cli import (
     alarms,
+    capacity,
     demo,
     history,
     levels,
@@ -63,6 +64,7 @@ for _group in (
     rollouts,
     reviews,
     alarms,
+    capacity,
     maintain,
     history,
     demo,

@@ -26,7 +26,7 @@ This page is made from the code by `python -m tenure.cli.reference docs/referenc
   A server may run or not; a running controller sees the change at its next tick, within 0.2 s.
   So no command needs a token: whoever may write the data folder and the database is the operator.
   Every change is in the audit trail under the name of the user.
-- **Exit codes**: 0 done; 1 the answer is no (a broken audit chain, a failed training run);
+- **Exit codes**: 0 done; 1 the answer is no (a broken audit chain, a failed training run, a broken promise);
   2 the command could not be done, with one line on stderr that says why.
 - **`--json`** prints JSON for programs; its times in `_us` are UTC microseconds.
 """
