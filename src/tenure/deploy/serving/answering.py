@@ -297,7 +297,7 @@ class Answering:
         for work in works:
             if not work.gone:
                 work.error = error
-                work.done(work)
+                _tell(work)
 
     def _reply(
         self, lane: Lane, works: Sequence[Work], scores: Scores | None, failed: BaseException | None
@@ -320,7 +320,7 @@ class Answering:
                 self._remember(work)
                 if work.deadline_ns and work.route == Route.PENDING:
                     self._pend(work)
-            work.done(work)
+            _tell(work)
         self._start_shadows(lane, works)
 
     def _write_scores(self, lane: Lane, works: Sequence[Work], scores: Scores) -> None:
@@ -473,6 +473,13 @@ def full(error: StoreError) -> BusyError:
         f"the prediction log cannot be written, so nothing is answered: {error.message}",
         code=error.code, at="log", retry_after=5.0,
     )  # fmt: skip
+
+
+def _tell(work: Work) -> None:
+    try:
+        work.done(work)
+    except Exception:  # noqa: BLE001  # one caller's fault must not cost the others of its batch
+        _log.exception("cannot reply to a request of %s", work.desk.name)
 
 
 def _outcome(batch: Batch) -> tuple[Sequence[Prediction | Failed], Sequence[tuple[int, ...]]]:

@@ -15,8 +15,11 @@ from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.core import Ask, Core
 from tenure.deploy.serving.desk import Desk
 from tenure.deploy.serving.edge import Edge, headers_of, number_of, read_body, token_of
+from tenure.deploy.serving.many import Many
+from tenure.deploy.serving.many_in import holds_many
 from tenure.deploy.serving.oip import rest as oip
 from tenure.deploy.serving.pictures_back import Pictures, Wish, wish_of
+from tenure.deploy.serving.tally import Tally
 from tenure.deploy.serving.upload import read_input
 from tenure.deploy.serving.wire import as_json, http_error
 from tenure.errors import CaseError
@@ -37,9 +40,11 @@ class _Feedback(msgspec.Struct, forbid_unknown_fields=True):
 _feedback = msgspec.json.Decoder(_Feedback)
 
 
-def data_app(core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> Starlette:
-    """Return the app of one worker."""
-    edge, doors = Edge(slot), _Doors(core, page=page, slot=slot, clock=clock)
+def data_app(
+    core: Core, *, page: ControlPage, slot: Slot, clock: Clock, tally: Tally | None = None
+) -> Starlette:  # fmt: skip
+    """Return the app of one worker; `tally` holds what its fast path has not counted on the page yet."""
+    edge, doors = Edge(slot), _Doors(core, page=page, slot=slot, clock=clock, tally=tally)
     return Starlette(
         routes=[
             Route("/v1/{endpoint}/predict", edge.guarded(doors.predict), methods=["POST"]),
@@ -57,9 +62,11 @@ def data_app(core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> Star
 
 
 class _Doors:
-    def __init__(self, core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> None:
-        self._core, self._page, self._slot, self._clock = core, page, slot, clock
-        self._pictures = Pictures()
+    def __init__(
+        self, core: Core, *, page: ControlPage, slot: Slot, clock: Clock, tally: Tally | None
+    ) -> None:  # fmt: skip
+        self._core, self._page, self._slot, self._clock, self._tally = core, page, slot, clock, tally
+        self._pictures, self._many = Pictures(), Many(core, slot, clock)
 
     async def predict(self, request: Request) -> Response:
         return await self._answer(request, request.path_params["endpoint"])
@@ -73,6 +80,8 @@ class _Doors:
         self._slot.add("requests")
         desk = self._core.gate(token_of(headers_of(request)), endpoint)
         wish, ask = await _asked(request, desk, picture_first=picture_first)
+        if holds_many(desk, ask):
+            return await self._many.reply(desk, ask, unit_field=request.headers.get("tenure-unit-field"))
         self._pictures.admit(wish)
         answer = await self._core.predict(ask)
         self._slot.observe((self._clock.monotonic_ns() - start_ns) // 1000)
@@ -118,6 +127,8 @@ class _Doors:
         return as_json({"ready": ready, "workers": states}, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
+        if self._tally is not None:
+            self._tally.flush()
         return Response(
             exposition.render(self._page, now_ns=self._clock.now_ns()), media_type=exposition.MEDIA_TYPE
         )

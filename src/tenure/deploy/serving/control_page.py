@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,11 @@ class Slot:
         at = next((i for i, bound in enumerate(LATENCY_BOUNDS_MS) if ms <= bound), len(LATENCY_BOUNDS_MS))
         self._buckets[at] += np.uint64(1)
         self.add("latency_us", latency_us)
+
+    def observe_many(self, buckets: Sequence[int], total_us: int) -> None:
+        """Count answers by bucket of latency, and the sum of their latencies."""
+        self._buckets += np.array(buckets, np.uint64)
+        self.add("latency_us", total_us)
 
     def get(self, name: str) -> int:
         return int(self._row[name][0])

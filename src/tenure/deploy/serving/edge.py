@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable
 
@@ -11,11 +10,9 @@ from starlette.responses import Response
 
 from tenure.deploy.serving.control_page import Slot
 from tenure.deploy.serving.core import too_large
-from tenure.deploy.serving.wire import as_json, error_response
+from tenure.deploy.serving.wire import error_response, fault_body
 from tenure.errors import CaseError, TenureError
-from tenure.seeds import fresh_u64
 
-_log = logging.getLogger("tenure.serving")
 _LONGEST = 1e9  # seconds or milliseconds that a caller may name
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorForm = Callable[[TenureError], Response]
@@ -43,20 +40,15 @@ class Edge:
                 response = form(error)
             except ClientDisconnect:
                 return Response(status_code=499)
-            except Exception:  # noqa: BLE001  # the edge: a bug must not look like a dead server
-                response = self._fault(request)
+            except Exception as error:  # noqa: BLE001  # the edge: a bug must not look like a dead server
+                self._slot.add("faults")
+                what = f"{request.method} {request.url.path}"
+                response = Response(fault_body(error, what), 500, media_type="application/json")
             if self._slot.state == "draining":
                 response.headers["connection"] = "close"
             return response
 
         return answer
-
-    def _fault(self, request: Request) -> Response:
-        fault = f"{fresh_u64():016x}"
-        _log.exception("fault %s while answering %s %s", fault, request.method, request.url.path)
-        self._slot.add("faults")
-        text = f"a fault of the server; its log has it as {fault}"
-        return as_json({"error": text, "code": "internal", "at": fault}, 500)
 
 
 def headers_of(request: Request) -> dict[str, str]:

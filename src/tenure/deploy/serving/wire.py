@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -11,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tenure.errors import BusyError, TenureError
+from tenure.seeds import fresh_u64
 
+_log = logging.getLogger("tenure.serving")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -23,11 +26,27 @@ def as_json(value: Any, status: int = 200) -> Response:
 def error_response(error: TenureError) -> Response:
     """Return `{"error", "code", "at"}` with the error's status and what its status asks for in headers."""
     response = as_json(error.body(), error.status)
-    if isinstance(error, BusyError):
-        response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
-    if error.status == 401:
-        response.headers["www-authenticate"] = "Bearer"
+    response.headers.update(_headers(error))
     return response
+
+
+def headers_of_error(error: TenureError) -> bytes:
+    """Return the header lines that an error's status asks for."""
+    return b"".join(f"{name}: {value}\r\n".encode() for name, value in _headers(error).items())
+
+
+def fault_body(error: BaseException, what: str) -> bytes:
+    """Log a bug of ours under a new id, and return the body of the 500 that names it."""
+    fault = f"{fresh_u64():016x}"
+    _log.error("fault %s while answering %s", fault, what, exc_info=error)
+    text = f"a fault of the server; its log has it as {fault}"
+    return _encode({"error": text, "code": "internal", "at": fault})
+
+
+def _headers(error: TenureError) -> dict[str, str]:
+    if isinstance(error, BusyError):
+        return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
+    return {"www-authenticate": "Bearer"} if error.status == 401 else {}
 
 
 def http_error(request: Request, error: HTTPException) -> Response:

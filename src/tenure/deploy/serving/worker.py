@@ -19,6 +19,7 @@ from tenure.clock import Clock
 from tenure.deploy.serving.app import data_app
 from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.core import Core
+from tenure.deploy.serving.protocol import Service, protocol_of
 from tenure.scope.project import Server
 from tenure.settings import Settings
 
@@ -49,10 +50,10 @@ class QuietServer(uvicorn.Server):
             await asyncio.sleep(0.01)
 
 
-def config(app: Any, *, drain_s: float = 5.0, **options: Any) -> uvicorn.Config:
+def config(app: Any, *, drain_s: float = 5.0, http: Any = "httptools", **options: Any) -> uvicorn.Config:
     """Return how every server of ours runs; requests in hand may take `drain_s` once it ends."""
     return uvicorn.Config(
-        app, http="httptools", loop="uvloop", ws="none", lifespan="off", log_config=None, access_log=False,
+        app, http=http, loop="uvloop", ws="none", lifespan="off", log_config=None, access_log=False,
         proxy_headers=False, server_header=False, timeout_graceful_shutdown=max(1, round(drain_s)), **options,
     )  # fmt: skip
 
@@ -71,7 +72,9 @@ async def serve(
     each answer telling its client to close; then the process ends, after `drain` at the latest.
     """
     loop = asyncio.get_running_loop()
-    http = QuietServer(config(data_app(core, page=page, slot=slot, clock=clock), drain_s=server.drain))
+    service = Service(core, slot, clock)
+    app = data_app(core, page=page, slot=slot, clock=clock, tally=service.tally)
+    http = QuietServer(config(app, drain_s=server.drain, http=protocol_of(service)))
     stop = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stop.set)
@@ -79,12 +82,13 @@ async def serve(
         loop.add_reader(parent, lambda: _at_end(parent, stop))
     gc.collect()
     gc.freeze()  # what is imported stays: no later collection has to walk through it
-    polling = loop.create_task(_poll(core, settings.page_poll_s))
+    polling = loop.create_task(_poll(core, service, settings.page_poll_s))
     stopping = loop.create_task(stop.wait())
     await _until_ready(page, slot, stop)
     serving = loop.create_task(http.serve(sockets=[sock]))
     await asyncio.wait({stopping, serving, polling}, return_when=asyncio.FIRST_COMPLETED)
     slot.state = "draining"
+    service.is_open = False
     if page.ending and server.notice:
         await asyncio.sleep(server.notice)
     core.release_waiting()
@@ -93,6 +97,7 @@ async def serve(
     await serving
     polling.cancel()
     stopping.cancel()
+    service.tally.flush()
     core.close()
     slot.state = "empty"
 
@@ -106,10 +111,11 @@ async def _until_ready(page: ControlPage, slot: Slot, stop: asyncio.Event) -> No
         await asyncio.sleep(0.005)
 
 
-async def _poll(core: Core, period_s: float) -> None:
+async def _poll(core: Core, service: Service, period_s: float) -> None:
     while True:
         try:
             core.poll()
+            service.tally.flush()
         except Exception:  # noqa: BLE001  # one bad poll must not blind the worker for ever
             _log.exception("a worker's poll failed")
         await asyncio.sleep(period_s)
