@@ -79,7 +79,9 @@ def register(
         if endpoint in known.endpoints:
             _check_same(known, endpoint, labels=labels, input=input)
         else:
-            spec = samples.endpoint(stages, sample, files=files, labels=labels, regions=regions, input=input)
+            spec = samples.endpoint(
+                stages, sample, files=files, labels=labels, regions=regions, input=input, trusted=known.trust
+            )
             known = adhoc.with_endpoint(known, endpoint, spec)
         rules.check(known)
         version = _record(known, endpoint, stages, sample, options)

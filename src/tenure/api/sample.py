@@ -16,10 +16,8 @@ from tenure.data.schema import InputSchema, infer
 from tenure.errors import CaseError, ModelError
 from tenure.model import author
 from tenure.model.bundle import Sample
-from tenure.model.formats.onnx import OnnxClassifier
-from tenure.model.pipeline import Pipeline
-from tenure.model.stage import adapt
-from tenure.scope.project import Automation, EndpointSpec, InputKind, Output
+from tenure.model.trust import NOTHING
+from tenure.scope.project import Automation, EndpointSpec, InputKind, Output, Trust
 from tenure.types import Failed, Prediction
 
 _log = logging.getLogger("tenure")
@@ -90,6 +88,7 @@ def endpoint(
     labels: Sequence[str] | None,
     regions: bool,
     input: InputKind | None,
+    trusted: Trust = NOTHING,
 ) -> EndpointSpec:
     """Return the endpoint that a first version and its sample describe; guesses are logged as warnings.
 
@@ -100,7 +99,7 @@ def endpoint(
     ready = as_sample(kind, sample)
     fields = {}
     if kind == "record":
-        inferred = infer(_rows(sample, ready))
+        inferred = infer(rows(sample, ready))
         fields = inferred.fields
         for note in inferred.notes:
             _log.warning("fields: %s", note)
@@ -109,7 +108,7 @@ def endpoint(
     if labels is not None:
         output = Output(labels=tuple(labels), regions=boxes)  # type: ignore[arg-type]
     else:
-        found = _answer(stages, ready, spec, files)
+        found = _answer(stages, ready, spec, files, trusted)
         output = msgspec.structs.replace(_terms(found), regions=boxes)
     return msgspec.structs.replace(spec, output=output)
 
@@ -125,24 +124,19 @@ def _terms(found: Prediction) -> Output:
     )
 
 
-def _answer(stages: author.Stages, ready: Sample, spec: EndpointSpec, files: str | Path | None) -> Prediction:
-    named = stages if isinstance(stages, list | tuple) else [("model", stages)]
-    place = author.files_of(stages, files)
-    loaded = []
-    for name, thing in named:
-        if isinstance(thing, str | Path):
-            thing = OnnxClassifier(file=Path(thing).name, features=list(spec.fields))
-        stage = adapt(thing)
-        stage.load(Path(".") if place is None else place if place.is_dir() else place.parent)
-        loaded.append((name, stage))
+def _answer(
+    stages: author.Stages, ready: Sample, spec: EndpointSpec, files: str | Path | None, trusted: Trust
+) -> Prediction:
+    pipeline = author.trial(stages, spec, files=files, trusted=trusted)
     item = decode(InputSchema.of(spec), ready.body, ready.media_type)
-    found = Pipeline(loaded).run([item])[0].prediction
+    found = pipeline.run([item])[0].prediction
     if isinstance(found, Failed):
         raise ModelError(f"the sample is not answered: {found.reason}", at="sample")
     return found
 
 
-def _rows(sample: Given, ready: Sample) -> list[Mapping[str, Any]]:
+def rows(sample: Given, ready: Sample) -> list[Mapping[str, Any]]:
+    """Return the records that a sample shows; raises CaseError where it is no JSON."""
     if isinstance(sample, list | tuple):
         return list(sample)
     try:

@@ -16,13 +16,19 @@ import numpy as np
 from tenure.data.schema import infer
 from tenure.errors import ModelError
 from tenure.model import code as source
+from tenure.model import contents, trust
 from tenure.model.bundle import Code, Sample
-from tenure.model.formats.onnx import OnnxClassifier
+from tenure.model.formats import known
 from tenure.model.manifest import StageRef
-from tenure.scope.project import EndpointSpec, InputKind, Output
+from tenure.model.pipeline import Pipeline
+from tenure.model.stage import Stage, adapt
+from tenure.scope.project import EndpointSpec, InputKind, Output, Trust
 
 Stages = Any
-"""A class, an instance, a function, a path to an ONNX file, or a sequence of (name, one of these)."""
+"""A class, an instance, a function, the path of a model, an address, or a sequence of (name, one of these)."""
+
+_BY_ORDER = (known.ONNX, known.TORCH, known.MLFLOW, known.REMOTE)
+"""Formats that do not name their columns, or may not; the endpoint's fields do."""
 
 _PLAIN = (str, int, float, bool, type(None), list, tuple, dict, set, np.ndarray)
 
@@ -48,10 +54,11 @@ def describe(stages: Stages, *, spec: EndpointSpec, output: Output) -> tuple[lis
 
 
 def files_of(stages: Stages, files: str | Path | None) -> Path | None:
-    """Return the folder or file of weights: the given one, else the ONNX file that is the model itself."""
+    """Return the folder or file of weights: the given one, else the file or folder that is the model itself."""
     if files is not None:
         return Path(files)
-    return Path(stages) if isinstance(stages, str | Path) else None
+    one = stages[0][1] if _is_list(stages) and len(stages) == 1 else stages
+    return Path(one) if isinstance(one, str | Path) and not known.is_address(str(one)) else None
 
 
 def as_sample(kind: InputKind, sample: Sample | Path | str | bytes | Mapping[str, Any]) -> Sample:
@@ -76,12 +83,17 @@ def as_sample(kind: InputKind, sample: Sample | Path | str | bytes | Mapping[str
     return Sample(body, mimetypes.guess_type(path.name)[0] or _default_type(kind))
 
 
-def with_fields(spec: EndpointSpec, sample: Sample) -> tuple[EndpointSpec, tuple[str, ...]]:
-    """Return the spec, with fields inferred where a record endpoint declares none, and notes in words."""
+def with_fields(
+    spec: EndpointSpec, sample: Sample, rows: Sequence[Mapping[str, Any]] = ()
+) -> tuple[EndpointSpec, tuple[str, ...]]:
+    """Return the spec, with fields inferred where a record endpoint declares none, and notes in words.
+
+    `rows` are further records of the kind of the sample; with them less is a guess.
+    """
     if spec.input != "record" or spec.fields:
         return spec, ()
     row = msgspec.json.decode(sample.body)
-    inferred = infer([row] if isinstance(row, dict) else [])
+    inferred = infer(rows or ([row] if isinstance(row, dict) else []))
     return msgspec.structs.replace(spec, fields=inferred.fields), inferred.notes
 
 
@@ -99,7 +111,7 @@ def _default_type(kind: InputKind) -> str:
 
 def _describe(thing: Any, spec: EndpointSpec, output: Output) -> tuple[str, dict[str, Any], list[Code]]:
     if isinstance(thing, str | Path):
-        thing = _classifier(Path(thing), spec, output)
+        thing = model_stage(thing, spec, output)
     target = thing if inspect.isclass(thing) or inspect.isfunction(thing) else type(thing)
     options = {} if target is thing else _options(thing)
     if target.__module__.startswith(source.OWN):
@@ -108,10 +120,47 @@ def _describe(thing: Any, spec: EndpointSpec, output: Output) -> tuple[str, dict
     return uses, options, [Code(root, tuple(source.collect(file, root)))]
 
 
-def _classifier(path: Path, spec: EndpointSpec, output: Output) -> OnnxClassifier:
-    if path.suffix.lower() != ".onnx":
-        raise ModelError(f"expected a class, a function or an .onnx file, got {path.name}", at="stages")
-    return OnnxClassifier(file=path.name, labels=list(output.labels), features=list(spec.fields))
+def trial(stages: Stages, spec: EndpointSpec, *, files: str | Path | None, trusted: Trust) -> Pipeline:
+    """Load the stages where they are, to see what they answer before the terms of an endpoint are known.
+
+    Raises:
+        ModelError: a file is refused or a stage cannot be loaded.
+    """
+    named = stages if _is_list(stages) else [("model", stages)]
+    place = files_of(stages, files)
+    folder = Path(".") if place is None else place if place.is_dir() else place.parent
+    if place is not None:
+        held = contents.listing(folder) if place.is_dir() else {place.name: contents.entry(place)}
+        trust.refuse(folder, held, trusted)
+    return Pipeline([(name, _loaded(thing, spec, folder, trusted)) for name, thing in named])
+
+
+def _loaded(thing: Any, spec: EndpointSpec, folder: Path, trusted: Trust) -> Stage:
+    if isinstance(thing, str | Path):
+        thing = model_stage(thing, spec, Output(kind="text"))
+    if type(thing).__module__.startswith(source.OWN) and hasattr(thing, "allow"):
+        thing.allow(trusted)
+    stage = adapt(thing)
+    stage.load(folder)
+    return stage
+
+
+def model_stage(place: str | Path, spec: EndpointSpec, output: Output, **options: Any) -> Any:
+    """Return the stage that runs a model's file, folder or address for an endpoint.
+
+    Labels and fields are the endpoint's; `options` of the stage win over both.
+
+    Raises:
+        ModelError: as `known.stage_of`.
+    """
+    found = known.recognise(place)
+    given: dict[str, Any] = {"labels": list(output.labels)}
+    given["file"] = str(place) if found is known.REMOTE else "." if found is known.MLFLOW else Path(place).name
+    if found.either and output.kind != "text":
+        given["answer"] = output.kind
+    if found in _BY_ORDER:
+        given["features"] = list(spec.fields)
+    return known.stage_of(place, **{**given, **options})
 
 
 def _options(thing: Any) -> dict[str, Any]:

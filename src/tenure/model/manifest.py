@@ -17,7 +17,8 @@ from tenure.model.contents import FileEntry, safe_path
 from tenure.scope.project import Output
 from tenure.types import Prediction
 
-FORMAT = 1
+FORMAT = 2
+READS = (1, 2)
 FILE = "manifest.json"
 MAX_BYTES = 16 * 2**20
 
@@ -52,12 +53,38 @@ class SampleRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int
 
 
-class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Measured when the bundle was made: median latency of the sample, memory gained by loading, where."""
+class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Milliseconds for one batch of copies of the sample, one after the other; `runs` is how many were timed.
 
-    latency_ms: float
-    rss_mb: float
-    hardware: str
+    `p99_ms` is the slowest where there were fewer than 100 runs.
+    """
+
+    p50_ms: float
+    p99_ms: float
+    runs: int
+
+
+class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where it was measured; `libraries` are those that the model had loaded, with their versions."""
+
+    cpu: str
+    cores: int
+    system: str
+    python: str = ""
+    libraries: dict[str, str] = {}
+
+
+class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Measured in a process of its own when the bundle was made, with one thread.
+
+    `latency` is by batch size. `memory_mb` is the resident memory that loading and answering added, libraries
+    included; `process_mb` that of the whole process, None where it was not measured.
+    """
+
+    latency: dict[str, Latency]
+    memory_mb: float
+    process_mb: float | None
+    hardware: Hardware
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,12 +104,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     output: Output
     sample: SampleRef
     expected: Prediction
+    confidence: Confidence
     pilot_scores: dict[str, list[float]] = {}
     created: str
     tenure: str
     python: str
     measured: Measured | None = None
     provenance: dict[str, Any] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes of code, weights and sample."""
+        return sum(e.size for e in (*self.files.values(), *self.code.values())) + self.sample.size
 
     @property
     def contract(self) -> Contract:
@@ -130,17 +163,42 @@ def parse(text: bytes) -> tuple[Manifest, str]:
     """
     try:
         raw = msgspec.json.decode(text)
-        if isinstance(raw, Mapping) and raw.get("format", FORMAT) != FORMAT:
-            raise ModelError(
-                f"the bundle has format {raw['format']!r}, this tenure reads format {FORMAT}", at=FILE
-            )
-        manifest = msgspec.convert(raw, Manifest)
+        known = raw.get("format", 1) if isinstance(raw, Mapping) else FORMAT
+        if known not in READS:
+            raise ModelError(f"the bundle has format {known!r}, this tenure reads {READS}", at=FILE)
+        manifest = msgspec.convert(_from_1(raw) if known == 1 else raw, Manifest)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ModelError(f"{FILE}: {error}", at=FILE) from error
     check_name(manifest.name)
     if not manifest.stages:
         raise ModelError("a bundle needs at least one stage", at=f"{FILE}: stages")
     return manifest, _sha(raw)
+
+
+def _from_1(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest of format 1 in the terms of format 2; its hash stays that of the text as it stands."""
+    expected, old = raw.get("expected"), raw.get("measured")
+    stated = isinstance(expected, Mapping) and expected.get("confidence") is not None
+    made = {**raw, "format": FORMAT, "confidence": "stated" if stated else "none"}
+    if isinstance(old, Mapping):
+        took = old.get("latency_ms")
+        made["measured"] = {
+            "latency": {"1": {"p50_ms": took, "p99_ms": took, "runs": 1}},
+            "memory_mb": old.get("rss_mb"),
+            "process_mb": None,
+            "hardware": {"cpu": "unknown", "cores": 0, "system": old.get("hardware")},
+        }
+    return made
+
+
+def refuses_partial(manifest: Manifest) -> str | None:
+    """Say why a version can never decide by itself at `partial`, None when it may earn it."""
+    if manifest.confidence != "none":
+        return None
+    return (
+        f"{manifest.name} gives no confidence, so nothing says which of its answers may stand without a person; "
+        "partial is out of reach"
+    )
 
 
 def _sha(raw: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from tenure.data import tables as t
 from tenure.data.schema import Contract, breaks
 from tenure.data.state import State, dumps
 from tenure.errors import ConflictError, MissingError, ModelError
-from tenure.model import author, bundle, manifest
+from tenure.model import author, build, bundle, manifest
 from tenure.model.bundle import Bundle, Code, Sample
 from tenure.model.code import end_of_script
 from tenure.model.manifest import StageRef
@@ -71,21 +71,25 @@ class Registry:
         by: str = "local",
         provenance: Mapping[str, Any] | None = None,
         pilot_scores: Mapping[str, Sequence[float]] | None = None,
+        rows: Sequence[Mapping[str, Any]] = (),
+        measured: bool = False,
+        progress: build.Progress = build.silent,
     ) -> str:
-        """Make a version of a class, object, function, ONNX file or [(name, one of these)]; return its id.
+        """Make a version of a class, object, function, model file or [(name, one of these)]; return its id.
 
         `stages` may also be a list of `StageRef` with `code` naming their source. A record endpoint without
-        declared fields gets those of the sample. `name` is that of the last stage unless given.
+        declared fields gets those of `rows`, else of the sample. `name` is that of the last stage unless given.
+        `measured` and `progress` are as of `build.build`.
 
         Raises:
-            ModelError: as `bundle.build`, or clients of the live version could not use it.
+            ModelError: as `build.build`, or clients of the live version could not use it.
             CaseError: the sample is not a valid input.
         """
         end_of_script()
         ready = author.as_sample(spec.input, sample)
-        spec, _ = author.with_fields(spec, ready)
+        spec, _ = author.with_fields(spec, ready, rows)
         refs, own = _references(stages, spec, output)
-        made = bundle.build(
+        made = build.build(
             self.folder,
             endpoint=endpoint,
             name=name or refs[-1].name.lower(),
@@ -98,6 +102,8 @@ class Registry:
             provenance=provenance,
             pilot_scores=pilot_scores,
             trusted=self.trusted,
+            measured=measured,
+            progress=progress,
             clock=self._state.clock,
         )
         return self._record(made, by=by)
@@ -115,11 +121,11 @@ class Registry:
 
         Raises:
             MissingError: no such parent.
-            ModelError: as `bundle.build`.
+            ModelError: as `build.build`.
         """
         old = self.get(parent)
         said = old.manifest
-        made = bundle.build(
+        made = build.build(
             self.folder,
             endpoint=said.endpoint,
             name=said.name,
@@ -159,7 +165,7 @@ class Registry:
                 f"the bundle is of endpoint {found.manifest.endpoint!r}, not {endpoint!r}", at="endpoint"
             )
         self._refuse_break(found)
-        adopted = bundle.adopt(found, self.folder, trusted=self.trusted)
+        adopted = build.adopt(found, self.folder, trusted=self.trusted)
         return self._record(adopted, by=by, name=name, provenance=provenance)
 
     def get(self, version: str) -> Bundle:

@@ -28,7 +28,7 @@ from tenure.model.contents import FileEntry
 from tenure.scope.project import Trust
 
 SUFFIXES = frozenset(
-    {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".ckpt", ".mar", ".pyc", ".so"}
+    {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pt2", ".pth", ".ckpt", ".mar", ".pyc", ".so"}
 )
 """Endings that are refused whatever is inside."""
 

@@ -104,7 +104,7 @@ def test_the_first_version_may_come_as_a_whole_bundle(world: World) -> None:
     (world.root / "first.py").write_text(
         "import os\n"
         "from pathlib import Path\n"
-        "from tenure.model.bundle import Sample, build\n"
+        "from tenure.model.build import build\nfrom tenure.model.bundle import Sample\n"
         "from tenure.model.manifest import StageRef\n"
         "from tenure.scope.project import EndpointSpec, Field, Output\n"
         "out = Path(os.environ['TENURE_OUTPUT'])\n"

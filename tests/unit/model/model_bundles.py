@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tenure.model.bundle import Bundle, Sample, build
+from tenure.model.build import build
+from tenure.model.bundle import Bundle, Sample
 from tenure.model.manifest import StageRef
 from tenure.scope.project import EndpointSpec, Field, Output
 

@@ -1,21 +1,23 @@
-"""ONNX files: a session as a callable, and a classifier stage that needs no code of the user's."""
+"""ONNX files: a session as a callable, and a model over rows as a stage that needs no code of the user's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tenure.errors import ModelError
-from tenure.model.answer import Scores
-from tenure.model.columns import Rows, matrix
-from tenure.types import Failed, Image, Prediction
+from tenure.model.formats import onnx_file
+from tenure.model.formats.tabular import Link, Raw, Tabular, classified, confidence_of
+from tenure.model.formats.tensors import Wanted, feed
+from tenure.types import Failed, Prediction
 
 Array = npt.NDArray[Any]
+ENDINGS = (".onnx",)
 
 
 def onnx(path: str | Path, *, threads: int = 1) -> Session:
@@ -25,7 +27,7 @@ def onnx(path: str | Path, *, threads: int = 1) -> Session:
     takes them from every other.
 
     Raises:
-        ModelError: the file is missing or no ONNX model that can be run.
+        ModelError: the file is missing, no ONNX model that can be run, or needs operators or files of others.
     """
     return Session(Path(path), threads=threads)
 
@@ -43,6 +45,7 @@ class Session:
 
         if not path.is_file():
             raise ModelError(f"no ONNX file at {path.name}", at=path.name)
+        onnx_file.check(path, path.parent)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = threads
@@ -56,6 +59,10 @@ class Session:
         self._types = {i.name: _dtype(i.type) for i in self._session.get_inputs()}
         self.inputs = tuple(self._types)
         self.outputs = tuple(o.name for o in self._session.get_outputs())
+
+    def wanted(self) -> tuple[Wanted, ...]:
+        """Return the inputs as tensors to be filled from rows."""
+        return tuple(_wanted(each) for each in self._session.get_inputs())
 
     def __call__(self, *arrays: Any, **named: Any) -> dict[str, Any]:
         """Run the model; arrays are converted to the type that each input declares.
@@ -71,73 +78,105 @@ class Session:
 
 
 @dataclass
-class OnnxClassifier:
-    """A classifier in an ONNX file as a stage: features in, the most probable label out.
+class OnnxModel(Tabular):
+    """A model over rows in an ONNX file as a stage.
 
     Args:
-        file: name of the file in the bundle's `files`.
-        labels: names of the classes in the order of the probabilities; empty = those in the file.
-        features: fields of a record in the order of the model's columns; empty = all fields, as they stand.
-            Missing values become NaN.
+        file: see `Tabular`; so are `labels`, `features` and `scale`.
+        answer: `label` or `number`; empty = what the outputs look like.
+        scores: what a (n, k) output of a classifier holds: probabilities, scores before the `softmax`, or a
+            `margin` that is no probability after any link.
+        quantiles: levels, ascending, of the columns of a regressor's output; gives a confidence by the width.
+        output: name of the output to answer from; empty = the first that fits.
 
-    Takes records, or arrays of features from a stage before it. The probabilities are a (n, k) output or a list
-    of {label: probability}, as skl2onnx writes either.
+    Takes records, or arrays of features from a stage before it. A model with one input gets a matrix. A model
+    with several inputs of one column each, as skl2onnx writes for fields of different types, gets each field by
+    name.
+    Probabilities are a (n, k) output or a list of {label: probability}, as skl2onnx writes either.
     """
 
     file: str = "model.onnx"
-    labels: Sequence[str] = ()
-    features: Sequence[str] = ()
-    takes_rows: ClassVar[bool] = True
+    answer: Literal["", "label", "number"] = ""
+    scores: Link = "probability"
+    quantiles: Sequence[float] = ()
+    output: str = ""
 
     def load(self, files: Path) -> None:
-        self._session = onnx(files / self.file)
-        if len(self._session.inputs) != 1:
-            raise ModelError(f"{self.file} must have one input, has {len(self._session.inputs)}", at=self.file)
-
-    def predict(self, batch: Sequence[Any]) -> Sequence[Prediction | Failed]:
-        outputs = self._session(self._matrix(batch))
-        found = next((v for v in outputs.values() if _are_probabilities(v, len(batch))), None)
-        if found is None:
-            shapes = ", ".join(f"{n} {getattr(v, 'shape', type(v).__name__)}" for n, v in outputs.items())
-            raise ModelError(f"no output of {self.file} holds probabilities: {shapes}", at=self.file)
-        labels = self._names(found, outputs)
-        return Scores.of(labels, _table(found))
-
-    def _matrix(self, batch: Sequence[Any]) -> Array:
-        if isinstance(batch, Rows):
-            return batch.matrix(*self.features)
-        if isinstance(batch[0], dict):
-            return matrix(batch, self.features)
-        if isinstance(batch[0], str | Image):
-            raise ModelError(f"{self.file} takes features; put a stage before it that makes them", at=self.file)
-        return np.stack([np.asarray(item, dtype=np.float32) for item in batch])
-
-    def _names(self, found: Any, outputs: dict[str, Any]) -> tuple[str, ...]:
-        count = len(found[0])
-        if isinstance(found, list):
-            own = tuple(str(key) for key in found[0])
-        else:
-            own = tuple(str(i) for i in range(max(2, count)))
-        names = tuple(self.labels) or own
-        if len(names) != max(2, count):
+        """Open the file."""
+        self._session = onnx(self.place(files))
+        self._wanted = self._session.wanted()
+        if self.output and self.output not in self._session.outputs:
             raise ModelError(
-                f"{self.file} has {max(2, count)} classes, {len(names)} labels are given", at="labels"
+                f"{self.file} has no output {self.output}; it has {', '.join(self._session.outputs)}", at="output"
             )
-        return names
+
+    def predict(self, batch: list[Any]) -> Sequence[Prediction | Failed]:
+        """Answer a batch of records or of arrays of features."""
+        outputs = self._session(**feed(batch, self._wanted, self.features, self.file))
+        if self.output:
+            outputs = {self.output: outputs[self.output]}
+        raw = self._raw(outputs, len(batch))
+        self.confidence = confidence_of(raw.kind)
+        return self.answers(raw)
+
+    def _raw(self, outputs: dict[str, Any], rows: int) -> Raw:
+        chances = next((v for v in outputs.values() if _are_scores(v, rows)), None)
+        if self.answer == "number" or (self.quantiles and not self.answer):
+            return self._number(outputs, rows)
+        if chances is not None and (self.answer == "label" or _classes(chances) != 1):
+            return self._chances(chances)
+        if not self.answer and any(_is_column(v, rows) and v.dtype.kind == "f" for v in outputs.values()):
+            return self._number(outputs, rows)
+        label = next((v for v in outputs.values() if _is_column(v, rows)), None)
+        if label is None:
+            raise ModelError(
+                f"no output of {self.file} holds an answer for each row: {_shapes(outputs)}", at=self.file
+            )
+        return Raw("label", label.reshape(-1))
+
+    def _chances(self, found: Any) -> Raw:
+        if isinstance(found, list):
+            classes = tuple(str(key) for key in found[0])
+            return Raw("probability", np.array([list(row.values()) for row in found], dtype=np.float64), classes)
+        return classified(found, self.scores, self.file)
+
+    def _number(self, outputs: dict[str, Any], rows: int) -> Raw:
+        if self.quantiles:
+            for value in outputs.values():
+                if isinstance(value, np.ndarray) and value.shape == (rows, len(self.quantiles)):
+                    return Raw("interval", value, levels=tuple(self.quantiles))
+        found = next((v for v in outputs.values() if _is_column(v, rows) and v.dtype.kind in "fiu"), None)
+        if found is None or self.quantiles:
+            raise ModelError(f"no output of {self.file} holds one number a row: {_shapes(outputs)}", at=self.file)
+        return Raw("number", found.reshape(-1))
 
 
-def _are_probabilities(value: Any, rows: int) -> bool:
+@dataclass
+class OnnxClassifier(OnnxModel):
+    """A classifier in an ONNX file as a stage: features in, the most probable label out.
+
+    The name that bundles of format 1 use. Options as of `OnnxModel`.
+    """
+
+    answer: Literal["", "label", "number"] = "label"
+
+
+def _are_scores(value: Any, rows: int) -> bool:
     if isinstance(value, list):
         return len(value) == rows and isinstance(value[0], dict)
     return bool(value.ndim == 2 and len(value) == rows and value.dtype.kind == "f")
 
 
-def _table(found: Any) -> Array:
-    """Return (n, labels) probabilities; a single column is the chance of the second class."""
-    if isinstance(found, list):
-        return np.array([[float(row[key]) for key in found[0]] for row in found], dtype=np.float32)
-    table: Array = found
-    return np.hstack([1 - table, table]) if table.shape[1] == 1 else table
+def _classes(value: Any) -> int:
+    return len(value[0])
+
+
+def _is_column(value: Any, rows: int) -> bool:
+    return isinstance(value, np.ndarray) and value.shape in ((rows,), (rows, 1))
+
+
+def _shapes(outputs: dict[str, Any]) -> str:
+    return ", ".join(f"{n} {getattr(v, 'shape', type(v).__name__)}" for n, v in outputs.items())
 
 
 _DTYPES: dict[str, type[Any]] = {
@@ -155,6 +194,15 @@ _DTYPES: dict[str, type[Any]] = {
 
 def _dtype(text: str) -> type[Any] | None:
     return _DTYPES.get(text)
+
+
+def _wanted(each: Any) -> Wanted:
+    dtype = _DTYPES.get(each.type, np.float32)
+    shape = each.shape
+    columns = shape[1] if len(shape) == 2 and isinstance(shape[1], int) else 1 if len(shape) == 1 else None
+    return Wanted(
+        each.name, "object" if dtype is np.object_ else np.dtype(dtype).name, columns, flat=len(shape) == 1
+    )
 
 
 def _as(array: Any, dtype: type[Any] | None) -> Array:
