@@ -69,8 +69,16 @@ def served() -> set[tuple[str, str]]:
     }
 
 
-def test_the_openapi_table_has_every_route_and_no_other() -> None:
-    assert {(call.method, call.path) for call in openapi.CALLS} == served()
+def test_the_openapi_document_has_every_route_and_no_other() -> None:
+    paths = json.loads(openapi.document())["paths"]
+    assert {(method.upper(), path) for path, methods in paths.items() for method in methods} == served()
+
+
+def test_the_page_of_the_open_inference_protocol_has_every_call() -> None:
+    calls = {(m, p.replace("/versions/{version}", "")) for m, p in served() if p.startswith("/v2")}
+    assert len(calls) > 8
+    for method, path in calls:
+        assert f"`{method} {path}`" in page("oip.md")
 
 
 def test_the_page_of_the_http_api_has_every_call_parameter_and_status() -> None:

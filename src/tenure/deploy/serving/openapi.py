@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tenure.deploy.serving.oip import document as oip
 from tenure.deploy.serving.pictures_back import FORMS
 from tenure.types import Answer
 
@@ -138,13 +139,14 @@ def document() -> bytes:
     paths: dict[str, Schema] = {}
     for call in CALLS:
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
+    paths |= oip.paths()
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
             "info": {"title": "tenure data plane", "version": version("tenure")},
             "paths": paths,
             "components": {
-                "schemas": {**schemas, "Error": ERROR, "Feedback": FEEDBACK},
+                "schemas": {**schemas, **oip.schemas(), "Error": ERROR, "Feedback": FEEDBACK},
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             },
         }

@@ -121,7 +121,7 @@ def _tensor(sent: InputTensor, body: bytes, at: int) -> Tensor:
         raise fault(sent.name, "shared memory is not offered; send the data")
     size = parameters.binary_data_size
     if size is None:
-        if not bytes(sent.data):
+        if isinstance(sent.data, msgspec.UnsetType):
             raise fault(sent.name, "it has neither `data` nor a `binary_data_size`")
         coded = parameters.content_type == "base64"
         return from_json(sent.name, sent.datatype, sent.shape, sent.data, coded=coded)

@@ -30,7 +30,7 @@ class InputTensor(msgspec.Struct, frozen=True):
     shape: list[int]
     datatype: str
     parameters: TensorParameters | None = None
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class OutputParameters(msgspec.Struct, frozen=True):

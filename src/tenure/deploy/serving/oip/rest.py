@@ -87,13 +87,14 @@ class _Doors:
         return as_json({"name": desk.name, "ready": ready}, 200 if ready else 503)
 
     async def statistics(self, request: Request) -> Response:
-        return as_json({"model_stats": [self._service.statistics(self._desk(request).name)]})
+        return as_json({"model_stats": [self._service.statistics(self._desk(request))]})
 
     async def all_statistics(self, request: Request) -> Response:
-        names = self._service.names(_token(request))
+        token = _token(request)
+        names = self._service.names(token)
         if "stats" in names:  # an endpoint of that name has the path
-            return as_json(self._service.model(self._service.desk(_token(request), "stats")))
-        return as_json({"model_stats": [self._service.statistics(name) for name in names]})
+            return as_json(self._service.model(self._service.desk(token, "stats")))
+        return as_json({"model_stats": [self._service.statistics(self._service.desk(token, n)) for n in names]})
 
     async def index(self, request: Request) -> Response:
         headers = headers_of(request)

@@ -55,7 +55,7 @@ class Service:
 
     def __init__(self, core: Core, *, page: ControlPage, slot: Slot, clock: Clock) -> None:
         self._core, self._page, self._slot, self._clock = core, page, slot, clock
-        self._models = {name: _Model(desk) for name, desk in core.desks.items()}
+        self._models: dict[str, _Model] = {}
         self._decoding = ThreadPoolExecutor(max_workers=2, thread_name_prefix="oip-decode")
 
     # Health and metadata
@@ -76,16 +76,14 @@ class Service:
         return ServerMetadata(self._core.server.name, version_of("tenure"), EXTENSIONS)
 
     def model(self, desk: Desk) -> ModelMetadata:
-        known, live = self._models[desk.name], self._live(desk.name)
+        known, live = self._known(desk), self._live(desk.name)
         return ModelMetadata(
             desk.name, [live] if live else [], PLATFORM, known.inputs.metadata, known.outputs.metadata
         )
 
     def names(self, token: str) -> list[str]:
         """Return the names of the models, for a caller that may use them."""
-        for name in self._models:
-            self._core.gate(token, name)
-        return list(self._models)
+        return [self._core.gate(token, name).name for name in self._core.desks]
 
     def index(self, token: str) -> list[dict[str, str]]:
         """Return the repository's index: name, version, state and reason of each model."""
@@ -96,12 +94,12 @@ class Service:
             out.append({"name": name, "version": self._live(name), "state": state, "reason": reason})
         return out
 
-    def statistics(self, name: str) -> dict[str, Any]:
+    def statistics(self, desk: Desk) -> dict[str, Any]:
         """Return what this worker answered over the protocol since it started."""
-        model = self._models[name]
+        model = self._known(desk)
         return {
-            "name": name,
-            "version": self._live(name),
+            "name": desk.name,
+            "version": self._live(desk.name),
             "last_inference": model.last_ns // 1_000_000,
             "inference_count": model.rows,
             "inference_stats": {
@@ -138,7 +136,7 @@ class Service:
 
     def raw(self, desk: Desk, body: bytes) -> Tensor:
         """Return a body without a JSON header as the one input of the endpoint."""
-        return self._models[desk.name].inputs.raw(body)
+        return self._known(desk).inputs.raw(body)
 
     async def infer(
         self, desk: Desk, sent: Sent, *, token: str, unit: str | None = None, deadline_s: float = 0.0
@@ -151,7 +149,7 @@ class Service:
         Raises:
             TenureError: nothing was answered: the request does not fit the model, or every row failed.
         """
-        start_ns, model = self._clock.monotonic_ns(), self._models[desk.name]
+        start_ns, model = self._clock.monotonic_ns(), self._known(desk)
         self._slot.add("requests")
         try:
             answered = await self._answer(model, desk, sent, token=token, unit=unit, deadline_s=deadline_s)
@@ -200,6 +198,12 @@ class Service:
             raise failed[0]
         self._slot.add("refused", len(failed))
         model.rows += len(replies) - len(failed)
+
+    def _known(self, desk: Desk) -> _Model:
+        model = self._models.get(desk.name)
+        if model is None:
+            model = self._models[desk.name] = _Model(desk)
+        return model
 
     def _live(self, name: str) -> str:
         """Return the version in force that is loaded, "" without one."""
