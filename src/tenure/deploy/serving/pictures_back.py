@@ -14,6 +14,7 @@ from tenure.deploy.serving.accept import preferred
 from tenure.deploy.serving.desk import Desk
 from tenure.deploy.serving.drawing import annotated
 from tenure.deploy.serving.edge import number_of
+from tenure.deploy.serving.many_in import form_of
 from tenure.errors import BusyError, CaseError
 from tenure.types import Answer, Box
 
@@ -45,8 +46,9 @@ def wish_of(request: Request, desk: Desk, *, picture_first: bool = False) -> Wis
     Raises:
         CaseError: 406 `not_acceptable`, naming what there is; 400 for a confidence outside [0, 1].
     """
+    many = form_of(request.headers.get("content-type", ""))  # rows are answered in the form in which they came
     forms = FORMS if desk.spec.input == "image" and desk.output.regions else ()
-    offers = (*forms, JSON) if picture_first else (JSON, *forms)
+    offers = (many,) if many else (*forms, JSON) if picture_first else (JSON, *forms)
     media_type = preferred(", ".join(request.headers.getlist("accept")), offers)
     if media_type is None:
         raise CaseError(
