@@ -121,7 +121,8 @@ def _software(c: Mapping[str, Array], taken: Array) -> Iterator[Found]:
         "queue_ms": Profile.of(c["queue_us"][answered] / 1000.0),
     }
     for metric, profile in found.items():
-        yield metrics.ALL_VERSIONS, metrics.SOFTWARE, metric, profile
+        if profile.rows:
+            yield metrics.ALL_VERSIONS, metrics.SOFTWARE, metric, profile
     for name, column in c.items():
         if name.startswith("stage_us:"):
             ran = column[np.isfinite(column)]
