@@ -29,7 +29,9 @@ from tenure.deploy.serving.journal import Journal
 from tenure.deploy.serving.runner import Fleet
 from tenure.deploy.serving.supervisor import Limits, Role, Supervisor
 from tenure.errors import AccessError, StoreError
+from tenure.model.apart import limit_of
 from tenure.model.bundle import find_bundle, load, open_bundle, smoke_test
+from tenure.model.manifest import Manifest
 from tenure.model.pipeline import Pipeline
 from tenure.scope.project import Project
 from tenure.settings import Settings
@@ -197,7 +199,7 @@ def core(
 
     def load_version(version: str) -> Pipeline:
         bundle = open_bundle(find_bundle(folder, version))
-        pipeline = load(bundle, trusted=project.trust, clock=clock)
+        pipeline = load(bundle, trusted=project.trust, clock=clock, apart=_apart(project, bundle.manifest))
         smoke_test(pipeline, bundle)
         return pipeline
 
@@ -211,6 +213,14 @@ def core(
         fleet=Fleet(load_version, clock=clock, inline=is_inline), journal=journal, secret=secret(folder),
         may=guard(tokens.check, open_loopback=launch.open_loopback), archive=_archive(folder),
     )  # fmt: skip
+
+
+def _apart(project: Project, manifest: Manifest) -> dict[str, float]:
+    """Return the stages of a version that get a process of their own, with the time that a batch may take."""
+    specs = [spec for e in project.endpoints.values() for spec in e.pipeline]
+    asked = {spec.stage: limit_of(spec.budget) for spec in specs if spec.placement == "process"}
+    named = [ref.name for ref in manifest.stages if ref.placement == "process" or ref.name in asked]
+    return {name: asked.get(name, limit_of(None)) for name in named}
 
 
 def _archive(folder: Path) -> Callable[[int, int], dict[str, Any] | None]:

@@ -69,3 +69,21 @@ class Moody:
             raise ValueError("told to")
         return [Prediction("big" if v > 1 else "small", (os.getpid() % 1000) / 1000 if v == 99 else 0.9)
                 for v in values]  # fmt: skip
+
+
+@dataclasses.dataclass
+class LoadsHereOnly:
+    """Loads in one process and fails, or dies, in every other."""
+
+    pid: int = 0
+    dies: bool = False
+
+    def load(self, files: Path) -> None:
+        if os.getpid() == self.pid:
+            return
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("no weights")
+
+    def predict(self, rows: list[dict[str, Any]]) -> list[Prediction]:
+        return [Prediction("big", 0.9) for _ in rows]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from tenure.clock import Clock
+from tenure.clock import Clock, SystemClock
 from tenure.data.decode import decode
 from tenure.errors import MissingError, ModelError
 from tenure.model import code as source
 from tenure.model import contents, manifest, trust
 from tenure.model.answer import close
+from tenure.model.apart import Apart, Task
 from tenure.model.manifest import Manifest, StageRef
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import Stage, adapt
@@ -96,16 +98,40 @@ def find_bundle(folder: Path, version: str) -> Path:
     return found[0]
 
 
-def load(bundle: Bundle, *, trusted: Trust = NOTHING, clock: Clock | None = None) -> Pipeline:
+def load(
+    bundle: Bundle,
+    *,
+    trusted: Trust = NOTHING,
+    clock: Clock | None = None,
+    apart: Mapping[str, float] | None = None,
+) -> Pipeline:
     """Load a bundle's stages from its own copy of the code.
 
     Files that run code when they are loaded are refused here, too, unless the operator pinned them: the bundle
     may have come into the folder by another way than registration, and what is trusted may have changed since.
+    When the pipeline is dropped, its modules are forgotten and its processes end.
+
+    Args:
+        bundle: what to load.
+        trusted: the operator's word on files that may run code.
+        clock: for the times of stages.
+        apart: stages that get a process of their own, each with the seconds that a batch may take.
 
     Raises:
         ModelError: a file is refused, or a stage cannot be imported, constructed or loaded.
     """
-    return pipeline_of(bundle, load_stages(bundle, trusted), clock)
+    key = bundle.sha[:SHORT]
+    with source.kept(key) as keep:
+        trust.refuse(bundle.files, bundle.manifest.files, trusted)
+        loaded = [
+            _load_apart(ref, bundle, trusted, limit_s=apart[ref.name], clock=clock or SystemClock())
+            if apart and ref.name in apart
+            else load_stage(ref, bundle, trusted)
+            for ref in bundle.manifest.stages
+        ]
+        pipeline = pipeline_of(bundle, loaded, clock)
+        keep(pipeline)
+    return pipeline
 
 
 class Loaded(NamedTuple):
@@ -118,7 +144,7 @@ class Loaded(NamedTuple):
 def load_stages(bundle: Bundle, trusted: Trust) -> list[Loaded]:
     """Load the stages alone; raises ModelError as `load`."""
     trust.refuse(bundle.files, bundle.manifest.files, trusted)
-    return [_load_stage(ref, bundle, trusted) for ref in bundle.manifest.stages]
+    return [load_stage(ref, bundle, trusted) for ref in bundle.manifest.stages]
 
 
 def pipeline_of(bundle: Bundle, loaded: Sequence[Loaded], clock: Clock | None = None) -> Pipeline:
@@ -154,7 +180,19 @@ def _verify(bundle: Bundle) -> None:
             raise ModelError(f"{bundle.path.name[:12]}: {name} is not what the manifest says", at=name)
 
 
-def _load_stage(ref: StageRef, bundle: Bundle, trusted: Trust) -> Loaded:
+def _load_apart(ref: StageRef, bundle: Bundle, trusted: Trust, *, limit_s: float, clock: Clock) -> Loaded:
+    task = Task(str(bundle.path), ref.name, trusted, tuple(sys.path))
+    stage = Apart(task, limit_s=limit_s, clock=clock)
+    stage.load(bundle.files)
+    return Loaded(stage, stage)
+
+
+def load_stage(ref: StageRef, bundle: Bundle, trusted: Trust) -> Loaded:
+    """Load one stage into this process.
+
+    Raises:
+        ModelError: it cannot be imported, constructed or loaded.
+    """
     thing = source.resolve(ref.uses, bundle.code, bundle.sha[:SHORT])
     own = ref.uses.startswith(source.OWN)
     try:

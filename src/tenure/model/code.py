@@ -15,7 +15,11 @@ import importlib.util
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -29,6 +33,10 @@ OWN = "tenure.model.formats."
 """Stages that tenure brings; a bundle may name them without holding their code."""
 
 _USES = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+_owners: Counter[str] = Counter()
+"""Loaded pipelines by the key of their bundle; with the last one the bundle's modules go."""
+_counting = threading.RLock()  # an owner may be collected, and so released, while its thread counts
+
 _loading: ContextVar[bool] = ContextVar("tenure_bundle_loading", default=False)
 
 
@@ -162,6 +170,38 @@ def unload(key: str) -> None:
     for name in [n for n in sys.modules if n.startswith(f"{PREFIX}{key}_")]:
         del sys.modules[name]
     _finder.roots.pop(key, None)
+
+
+@contextmanager
+def kept(key: str) -> Iterator[Callable[[object], None]]:
+    """Keep a bundle's modules for what is loaded here, and forget them with the last of its owners.
+
+    Gives a function that names an owner; where none is named, because loading failed, they are forgotten at once
+    unless another owner lives.
+    """
+
+    def keep(made: object) -> None:
+        _hold(key)
+        weakref.finalize(made, _release, key).atexit = False
+
+    _hold(key)
+    try:
+        yield keep
+    finally:
+        _release(key)
+
+
+def _hold(key: str) -> None:
+    with _counting:
+        _owners[key] += 1
+
+
+def _release(key: str) -> None:
+    with _counting:
+        _owners[key] -= 1
+        if _owners[key] <= 0:
+            del _owners[key]
+            unload(key)
 
 
 def _is_own(root: Path, dotted: str) -> bool:
