@@ -39,6 +39,9 @@ _CODES = {
 }  # fmt: skip
 
 
+_NUMBERS = (int, float)
+
+
 class Encoder:
     """Turn rows of one schema into frames; everything that depends on the schema is worked out once."""
 
@@ -101,13 +104,17 @@ class Encoder:
         Raises:
             StoreError: code `record_invalid`.
         """
-        rows, parts = len(var), []
+        rows, parts = len(var), list[bytes]()
         try:
-            for given, (_, dtype, code) in zip(head, self._columns, strict=False):
-                if isinstance(given, int | float):
-                    parts.append(struct.pack("<" + code, given) * rows)
-                else:
-                    parts.append(self._pack(given, dtype, code, rows))
+            if rows == 1:
+                values = [given if isinstance(given, _NUMBERS) else given[0] for given in head]
+                parts.append(self._leading(len(head)).pack(*values))
+            else:
+                for given, (_, dtype, code) in zip(head, self._columns, strict=False):
+                    if isinstance(given, _NUMBERS):
+                        parts.append(struct.pack("<" + code, given) * rows)
+                    else:
+                        parts.append(self._pack(given, dtype, code, rows))
             if len(tail) != rows * self._tail_bytes(len(head)):
                 raise ValueError("the last columns have another size than the schema's")
         except (ValueError, TypeError, OverflowError, struct.error) as error:
@@ -121,6 +128,13 @@ class Encoder:
             MAGIC, FORMAT, self._kind, self._id, rows, run, first_seq, t_ns, len(body), crc32(body), 0
         )
         return b"".join((header, _SEAL.pack(crc32(header), 0), body))
+
+    def _leading(self, count: int) -> struct.Struct:
+        """Return the packer of one row's first columns."""
+        found = self._packers.get((count, ""))
+        if found is None:
+            found = self._packers[count, ""] = struct.Struct("<" + "".join(self._codes[:count]))
+        return found
 
     def _tail_bytes(self, first: int) -> int:
         found = self._tails.get(first)

@@ -31,7 +31,7 @@ class Scores(Sequence[Prediction]):
         self.labels = tuple(labels)
         self.probabilities = probabilities
         self.best = probabilities.argmax(axis=1)
-        self.confidence = np.take_along_axis(probabilities, self.best[:, None], axis=1)[:, 0]
+        self.confidence = probabilities[np.arange(len(self.best)), self.best]
 
     def __len__(self) -> int:
         return len(self.probabilities)

@@ -69,6 +69,7 @@ class Pipeline:
         self.stages = tuple(stages)
         self.output = output
         self._clock = clock or SystemClock()
+        self._known_terms: tuple[str, ...] | None = None  # labels that were compared with the output before
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,6 +119,14 @@ class Pipeline:
 
     def _has_terms(self, labels: tuple[str, ...]) -> bool:
         """Say whether every one of these labels is one that the endpoint may answer."""
+        if labels == self._known_terms:
+            return True
+        if self._are_terms(labels):
+            self._known_terms = labels
+            return True
+        return False
+
+    def _are_terms(self, labels: tuple[str, ...]) -> bool:
         if self.output is None or not self.output.labels:
             return self.output is None or self.output.kind in ("label", "text")
         return set(labels) <= set(self.output.labels)

@@ -64,6 +64,7 @@ class Answering:
         self._remember, self._pend = remember, pend
         self._arrived: list[Work] = []
         self._replies: dict[tuple[Any, ...], AutoReply] = {}
+        self._lanes = _Lanes(self, live)
         self.shadows = 0  # waiting or running
 
     # In
@@ -84,7 +85,8 @@ class Answering:
         """Route what came since the last tick; requests that no model answers are ruled on at once."""
         arrived, self._arrived = self._arrived, []
         self._live.check()
-        lanes = _Lanes(self, self._live)
+        lanes = self._lanes
+        lanes.begin()
         direct: dict[int, tuple[Lane, list[Work]]] = {}
         kicked: dict[str, Runner] = {}
         for work in arrived:
@@ -409,32 +411,48 @@ class Answering:
 
 
 class _Lanes:
-    """The lanes of one tick: what holds for all requests that arrived in it."""
+    """The lanes of one tick: what holds for all requests that arrived in it. Made again only when it changes."""
 
     def __init__(self, answering: Answering, live: Live) -> None:
         self._answering, self._live = answering, live
-        self._now_ns = answering._clock.now_ns()
         self._run = answering._journal.run
-        self._of: dict[str, tuple[Endpoint, dict[tuple[str | None, str, float], Lane]]] = {}
+        self._fresh: set[str] = set()
+        self._of: dict[str, tuple[Endpoint, Level, bool, dict[tuple[str | None, str, float], Lane]]] = {}
+        self._version = 0
+
+    def begin(self) -> None:
+        """Begin a tick: levels and the controller's life are looked at again."""
+        self._fresh.clear()
 
     def of(self, work: Work) -> Lane:
         """Return the lane of a request and draw its audit; raises BusyError before the first routing table."""
-        known = self._of.get(work.desk.name)
-        if known is None:
-            known = self._of[work.desk.name] = (self._live.endpoint(work.desk.name), {})
-        route, lanes = known
+        name = work.desk.name
+        if name not in self._fresh:
+            self._refresh(work.desk)
+        route, level, watched, lanes = self._of[name]
         key = (self._run, work.seq)
         chosen = assign(route, request=key, unit=work.unit, now_ns=work.t_ns)
         work.audited = draws_audit(route, key)
         found = lanes.get((chosen.version, chosen.role, chosen.share))
         if found is None:
-            found = self._make(work.desk, route, chosen)
+            found = self._make(route, chosen, level=level, watched=watched)
             lanes[chosen.version, chosen.role, chosen.share] = found
         return found
 
-    def _make(self, desk: Desk, route: Endpoint, chosen: Assignment) -> Lane:
-        watched = self._answering.is_watched(desk, self._now_ns)
-        level = level_in_force(route.policy, now_ns=self._now_ns, watched=watched)
+    def _refresh(self, desk: Desk) -> None:
+        route, now_ns = self._live.endpoint(desk.name), self._answering._clock.now_ns()
+        watched = self._answering.is_watched(desk, now_ns)
+        level = level_in_force(route.policy, now_ns=now_ns, watched=watched)
+        known = self._of.get(desk.name)
+        same = known is not None and known[0] is route and known[1:3] == (level, watched)
+        if not same or self._version != self._live.version:
+            if self._version != self._live.version:
+                self._of.clear()
+                self._version = self._live.version
+            self._of[desk.name] = (route, level, watched, {})
+        self._fresh.add(desk.name)
+
+    def _make(self, route: Endpoint, chosen: Assignment, *, level: Level, watched: bool) -> Lane:
         lane = Lane(level=level, policy=route.policy, routing=self._live.version, watched=watched, route=route)
         if level < Level.ASSIST or chosen.version is None:
             return lane

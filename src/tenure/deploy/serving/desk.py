@@ -49,6 +49,7 @@ class Desk:
         self._versions: dict[str, int] = {}
         self._stages: tuple[str, ...] = ()  # of all versions seen; those of each:
         self._steps: dict[str, tuple[str, ...]] = {}
+        self._made: tuple[tuple[int, int], Encoder] | None = None  # the encoder, and what it was made for
         self._label_of = {label: i for i, label in enumerate(self.labels)}
         self._latency_us = spec.serve.latency * 1e6
 
@@ -69,8 +70,12 @@ class Desk:
     def measure(self, items: Sequence[Input]) -> Numbers:
         """Return the input metrics of a batch, (n, metrics)."""
         if isinstance(items, Rows):
-            missing = np.isnan(items.values).mean(axis=1, keepdims=True, dtype=np.float64)
-            return np.hstack([missing, items.values.clip(-_LARGEST, _LARGEST)]).astype(np.float32)
+            values = items.values
+            out = np.empty((len(values), len(self.metrics)), np.float32)
+            total = values.sum()
+            out[:, 0] = 0.0 if total == total else np.isnan(values).mean(axis=1)
+            out[:, 1:] = np.minimum(np.maximum(values, -_LARGEST), _LARGEST)
+            return out
         return np.stack([extract(self.spec.input, item, self.spec.fields) for item in items])
 
     # The log
@@ -89,19 +94,23 @@ class Desk:
         Raises:
             StoreError: nothing was written.
         """
-        encoder = self._encoder(lane, works)
+        encoder = self._encoder(lane)
         head = [*self._fixed(lane, works, scores), *self._times(lane, works)]
         tail = self._tail(works, items, scores)
         var = self._variable(works, items, scores)
         self._journal.append(encoder, first_seq=works[0].seq, head=head, tail=tail, var=var)
 
-    def _encoder(self, lane: Lane, works: Sequence[Work]) -> Encoder:
+    def _encoder(self, lane: Lane) -> Encoder:
         if lane.version is not None:
             self._version(lane.version)
-        return self._journal.prediction_encoder(
-            self.name, stages=self._stages, metrics=self.metrics, versions=tuple(self._versions),
-            labels=self.labels, fields=self._fields if self.records.numeric else (),
-        )  # fmt: skip
+        grown = (len(self._versions), len(self._stages))
+        if self._made is None or self._made[0] != grown:
+            made = self._journal.prediction_encoder(
+                self.name, stages=self._stages, metrics=self.metrics, versions=tuple(self._versions),
+                labels=self.labels, fields=self._fields if self.records.numeric else (),
+            )  # fmt: skip
+            self._made = (grown, made)
+        return self._made[1]
 
     def learn(self, version: str, stages: tuple[str, ...]) -> None:
         """Take in the stages of a version, so that their times have columns."""

@@ -37,6 +37,9 @@ MAX_AHEAD = 16
 ARRIVAL_S = 20.0
 """How long a request's head, and each pause in its body, may take; slower clients get 408."""
 
+_KEPT_HEADS, _KEPT_HEAD = 1024, 2048
+"""How many raw heads are remembered in a worker, and of at most how many bytes."""
+
 _CHECK_S = 5.0
 _encode = msgspec.json.Encoder().encode
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
@@ -46,28 +49,16 @@ _FAST_INPUTS = ("record", "text")
 
 
 class Head:
-    """What the headers of a plain predict call say; the same bytes are understood once per connection."""
+    """What the headers of a plain predict call say."""
 
-    __slots__ = ("_after", "_before", "_limit", "deadline_s", "desk", "fault", "media_type", "token", "unit")
+    __slots__ = ("deadline_s", "desk", "fault", "length", "media_type", "token", "unit")
 
-    def __init__(self, desk: Desk, headers: list[tuple[bytes, bytes]], length_at: int) -> None:
-        self.desk = desk
-        self._before, self._after = headers[:length_at], headers[length_at + 1 :]
-        self._limit = desk.spec.serve.max_body
+    def __init__(self, desk: Desk, length: int) -> None:
+        self.desk, self.length = desk, length
         self.media_type = self.token = ""
         self.unit: str | None = None
         self.deadline_s = 0.0
         self.fault: CaseError | None = None
-
-    def is_like(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Say whether these headers say the same, whatever the body's length is."""
-        at = len(self._before)
-        if len(headers) != at + 1 + len(self._after) or headers[:at] != self._before:
-            return False
-        name, value = headers[at]
-        if headers[at + 1 :] != self._after or name.lower() != b"content-length":
-            return False
-        return len(value) < 10 and value.isdigit() and int(value) <= self._limit
 
 
 class _Cycle:
@@ -101,6 +92,7 @@ class Service:
         self.core, self.slot, self.clock = core, slot, clock
         self.tally = Tally(slot)
         self.is_open = True
+        self.heads: dict[bytes, Head] = {}  # raw heads that the parser has read before
         self.targets: dict[bytes, Desk] = {
             f"/v1/{name}/predict".encode(): desk
             for name, desk in core.desks.items()
@@ -128,9 +120,9 @@ class PredictProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._head: Head | None = None  # of the plain call that is arriving
         self._parts: list[bytes] = []
-        self._known: Head | None = None  # of the last plain call
         self._head_bytes = 0
         self._fed = 0  # bytes that the parser was last given
+        self._piece = b""  # those bytes
         self._skipped = 0  # bytes of a body that the parser leaves to us
         self._in_head = False
         self._arriving = False  # a request is under way
@@ -154,6 +146,8 @@ class PredictProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if not self._arriving and self._known_head(data):
+            return
         self._moved_s = self.loop.time()
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
@@ -162,6 +156,7 @@ class PredictProtocol(HttpToolsProtocol):
             if not data:
                 return
         self._fed = len(data)
+        self._piece = data
         if self._in_head:
             self._head_bytes += len(data)
         try:
@@ -235,6 +230,7 @@ class PredictProtocol(HttpToolsProtocol):
             return
         head, self._head = self._head, None
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._keep(head, body)
         if head.desk.spec.input == "record" and body[:1] != b"{" and body.lstrip()[:1] == b"[":
             self._late_to_app(body)  # many records in one request
             return
@@ -264,6 +260,38 @@ class PredictProtocol(HttpToolsProtocol):
             self.on_message_complete()
         return rest
 
+    # A head that was read before
+
+    def _known_head(self, data: bytes) -> bool:
+        """Take one whole request whose head is, byte by byte, one that the parser read as a plain call.
+
+        Reading it again could only give the same. The parser is between two messages and stays there.
+        """
+        end = data.find(b"\r\n\r\n") + 4
+        head = self.shared.heads.get(data[:end])
+        if head is None or len(data) != end + head.length or not self.shared.is_open:
+            return False
+        cycle = self.cycle
+        if (cycle is not None and not cycle.response_complete) or self.flow.write_paused:
+            return False
+        body = data[end:]
+        if body[:1] != b"{" and head.desk.spec.input == "record":
+            return False
+        self.cycle = _Cycle(keep_alive=True)  # type: ignore[assignment]
+        self._begin(head, body)
+        return True
+
+    def _keep(self, head: Head, body: bytes) -> None:
+        """Remember the head of a request that came in one piece."""
+        piece, heads = self._piece, self.shared.heads
+        end = piece.find(b"\r\n\r\n") + 4
+        whole = len(piece) == end + len(body) and piece.startswith(b"POST ")
+        if not whole or end > _KEPT_HEAD or not self.cycle.keep_alive:
+            return
+        if len(heads) >= _KEPT_HEADS:
+            heads.clear()
+        heads[piece[:end]] = head
+
     # A plain call
 
     def _plain(self) -> Head | None:
@@ -276,11 +304,7 @@ class PredictProtocol(HttpToolsProtocol):
             return None  # a request sent ahead waits for its turn
         if self.flow.write_paused or self.parser.get_http_version() != "1.1":
             return None
-        known = self._known
-        if known is not None and known.desk is desk and known.is_like(self.headers):
-            return known
-        self._known = read_head(desk, self.headers)
-        return self._known
+        return read_head(desk, self.headers)
 
     def _begin(self, head: Head, body: bytes) -> None:
         cycle = self.cycle
@@ -298,7 +322,7 @@ class PredictProtocol(HttpToolsProtocol):
         core.shed(desk, head.deadline_s)
         start_ns = shared.clock.monotonic_ns()
         work = cycle.work = core.work(desk, unit=head.unit, deadline_s=head.deadline_s, start_ns=start_ns)
-        work.done = lambda done: self._done(cycle, done)
+        work.caller, work.done = cycle, self._done
         try:
             if head.fault is not None:
                 raise head.fault
@@ -311,8 +335,8 @@ class PredictProtocol(HttpToolsProtocol):
             return
         core.answering.take(work)
 
-    def _done(self, cycle: Any, work: Work) -> None:
-        error = work.error
+    def _done(self, work: Work) -> None:
+        cycle, error = work.caller, work.error
         if error is not None:
             if isinstance(error, TenureError):
                 self._error(cycle, error)
@@ -396,8 +420,7 @@ def read_head(desk: Desk, headers: list[tuple[bytes, bytes]]) -> Head | None:
     length = found.get(b"content-length", b"")
     if not (length.isdigit() and len(length) < 10) or int(length) > desk.spec.serve.max_body:
         return None
-    at = next(i for i, (name, _) in enumerate(headers) if name.lower() == b"content-length")
-    head = Head(desk, headers, at)
+    head = Head(desk, int(length))
     head.media_type = found.get(b"content-type", b"").decode("latin-1")
     essence = head.media_type.partition(";")[0].strip().lower()
     if not accepts(desk.schema, essence):

@@ -96,7 +96,8 @@ class Runner:
 
     def queued_us(self) -> float:
         """Return the work that waits or runs, in microseconds."""
-        return self.pace.queue_us(len(self._waiting) + self._running)
+        n = len(self._waiting) + self._running
+        return self.pace.queue_us(n) if n else 0.0
 
     def put(self, job: Any, *, last: bool = False) -> None:
         """Queue one job; `kick` starts it. `last`: behind everything that has a deadline."""
@@ -242,7 +243,10 @@ class Fleet:
             self._runners.pop(version, None)
 
     def queued_us(self) -> float:
-        return sum(runner.queued_us() for runner in self._runners.values())
+        total = 0.0
+        for runner in self._runners.values():
+            total += runner.queued_us()
+        return total
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

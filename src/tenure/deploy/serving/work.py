@@ -47,9 +47,10 @@ class Work:
     """One request, from its admission to its reply. The upper half is what came, the lower what became of it."""
 
     __slots__ = (
-        "answer", "audited", "body", "deadline_ns", "desk", "done", "error", "expires_ns", "flags", "gone",
-        "item", "json", "key", "lane", "latency_us", "logged", "media_type", "metrics", "prediction", "queue_us",
-        "reason", "route", "seq", "settled", "stage_us", "start_ns", "status", "t_ns", "unit", "unit_hash",
+        "answer", "audited", "body", "caller", "deadline_ns", "desk", "done", "error", "expires_ns", "flags",
+        "gone", "item", "json", "key", "lane", "latency_us", "logged", "media_type", "metrics", "prediction",
+        "queue_us", "reason", "route", "seq", "settled", "stage_us", "start_ns", "status", "t_ns", "unit",
+        "unit_hash",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, seq: int, *, t_ns: int, start_ns: int) -> None:
@@ -66,6 +67,7 @@ class Work:
         self.body = b""  # bytes of an image or a clip, for the log
         self.media_type = ""
         self.metrics: npt.NDArray[np.float32] | None = None
+        self.caller: Any = None  # whatever `done` wants to find again
         self.done: Callable[[Work], None] = _nobody
         self.gone = False  # nobody waits any more
         self.settled = False  # it has been ruled on

@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tenure.errors import ModelError
 from tenure.model.answer import Scores
-from tenure.model.columns import Columns, matrix
+from tenure.model.columns import Columns, Rows, matrix
 from tenure.model.contents import safe_path
 from tenure.model.manifest import Confidence
 from tenure.types import Failed, Image, Prediction, Record
@@ -67,6 +67,7 @@ class Tabular:
     features: Sequence[str] = ()
     scale: float = 1.0
     confidence: Confidence = field(default="none", init=False)
+    takes_rows: ClassVar[bool] = True
 
     def place(self, files: Path) -> Path:
         """Return where the model is; raises ModelError where it is missing, too large or outside the bundle."""
@@ -128,7 +129,7 @@ def features_of(batch: Sequence[Any], names: Sequence[str], file: str) -> npt.ND
         ModelError: the batch holds neither.
         ValueError: a field is not numeric.
     """
-    if isinstance(batch[0], dict):
+    if isinstance(batch, Rows) or isinstance(batch[0], dict):
         return matrix(batch, names)
     return np.stack([np.asarray(item, dtype=np.float32) for item in _arrays(batch, file)])
 
