@@ -15,6 +15,7 @@ from tenure.data.state import State
 from tenure.deploy.rollout.ledger import Rollouts
 from tenure.errors import ConflictError
 from tenure.model.author import Stages
+from tenure.model.build import Progress, silent
 from tenure.model.code import end_of_script
 from tenure.model.registry import Registry
 from tenure.scope import rules
@@ -37,6 +38,8 @@ def register(
     project: adhoc.Place = None,
     data: str | Path = adhoc.DATA,
     by: str | None = None,
+    measure: bool = True,
+    progress: Progress = silent,
 ) -> str:
     """Register a version of an endpoint and return its id, `name@sha8`; equal content has an equal id.
 
@@ -45,7 +48,8 @@ def register(
 
     Args:
         endpoint: the name that clients call.
-        stages: a class, object, function, path of an ONNX file, or a list of (name, one of these).
+        stages: a class, object, function, path of a model file or MLflow folder, address of a remote model, or a
+            list of (name, one of these).
         sample: an input as a client sends it: a path, a text, bytes or a record. It is answered now, and again
             wherever the version is loaded. Several records (a list) tell more about the fields.
         files: folder or file of weights, handed to the stages' `load`.
@@ -60,6 +64,8 @@ def register(
         project: a project, a project file or a data folder; by default `tenure.yaml` here, else `data`.
         data: the folder of a project without a project file.
         by: who registers; by default the user's name.
+        measure: measure latency and memory in a new process, which takes a second or two.
+        progress: is told each step, in a few words.
 
     Raises:
         ModelError: the code or weights are refused, or the sample is not answered repeatably.
@@ -70,7 +76,7 @@ def register(
     end_of_script()
     options = {
         "files": files, "name": name, "code": code, "provenance": provenance, "pilot_scores": pilot_scores,
-        "by": by or adhoc.user(),
+        "by": by or adhoc.user(), "measured": measure, "progress": progress,
     }  # fmt: skip
     folder = _adhoc_folder(project, data)
     if folder is None:
@@ -128,7 +134,8 @@ def _record(
         registry = Registry(state, folder, contracts={endpoint: contract}, trusted=project.trust)
         version = registry.register(
             endpoint, stages, spec=spec, output=project.output(endpoint),
-            sample=samples.as_sample(spec.input, sample), **options,
+            sample=samples.as_sample(spec.input, sample),
+            rows=sample if isinstance(sample, list | tuple) else (), **options,
         )  # fmt: skip
         put_first_in_force(state, project, registry, endpoint, by=options["by"])
     finally:

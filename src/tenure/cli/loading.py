@@ -1,14 +1,17 @@
-"""Find what `tenure register` is to register: by `module:Name`, by file, or by the project file."""
+"""Find what `tenure register` is to register: a model's file, an address, `module:Name`, or the pipeline."""
 
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
 from tenure.api import adhoc
 from tenure.errors import ModelError, ProjectError
-from tenure.scope.project import Project
+from tenure.model import author
+from tenure.model.formats import known
+from tenure.scope.project import Project, StageSpec
 
 
 def project_of(place: Path | None) -> Project | None:
@@ -22,25 +25,44 @@ def project_of(place: Path | None) -> Project | None:
         return None
 
 
-def stages(uses: str | None, project: Project | None, endpoint: str) -> Any:
+def stages(named: str | None, project: Project | None, endpoint: str, options: dict[str, Any]) -> Any:
     """Return what to register: the named thing, else the stages of the endpoint's pipeline.
 
+    `options` are those of the stage: of a model's file, a remote model or a class.
+
     Raises:
-        ModelError: it cannot be found or imported.
+        ModelError: it cannot be found or imported, or is no model; the text says what is accepted.
         MissingError: the project has no such endpoint.
     """
-    if uses is not None:
-        return Path(uses) if uses.endswith(".onnx") else _import(uses)
+    if named is not None:
+        return _named(named, options)
     pipeline = adhoc.endpoint_of(project, endpoint).pipeline if project else ()
     if not pipeline:
-        raise ModelError("what is to be registered? Say --uses module:Name or --uses model.onnx", at="--uses")
-    return [(stage.stage, _import(stage.uses)) for stage in pipeline]
+        raise ModelError(f"what is to be registered? Accepted are: {known.ACCEPTED}", at="MODEL")
+    if options:
+        raise ModelError("options are for one model; say which", at="--set")
+    return [(stage.stage, _stage(stage)) for stage in pipeline]
+
+
+def _stage(stage: StageSpec) -> Any:
+    if stage.uses is None:
+        return author.rule_of(stage)
+    return stage.uses if known.is_address(stage.uses) else _import(stage.uses)
+
+
+def _named(named: str, options: dict[str, Any]) -> Any:
+    if _USES.fullmatch(named) and not Path(named).exists():
+        found = _import(named)
+        return found(**options) if options else found
+    known.recognise(named)  # so that what is no model is said first of all
+    return author.ModelAt(named, options)
+
+
+_USES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def _import(uses: str) -> Any:
     module, _, name = uses.partition(":")
-    if not module or not name:
-        raise ModelError(f"expected module:Name or an .onnx file, got {uses!r}", at="--uses")
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -19,14 +19,17 @@ def add_to(app: typer.Typer) -> None:
 
 
 def register(
-    sample: Annotated[str, typer.Argument(help="An input as clients send it: a file, or a text in quotes.")],
-    uses: Annotated[
+    model: Annotated[
         str | None,
-        typer.Option(
-            help="`module:Name` beside the project file, or an .onnx file. Default: the pipeline of the "
-            "project file.",
+        typer.Argument(
+            help="A model's file, an MLflow folder, `http://host/v2/models/NAME`, or `module:Name`. Default: the "
+            "pipeline of the project file.",
             show_default=False,
         ),
+    ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option("--sample", "-s", help="An input as clients send it: a file, or a text in quotes."),
     ] = None,
     files: Annotated[
         Path | None, typer.Option(exists=True, help="Folder or file of weights.", show_default=False)
@@ -34,39 +37,51 @@ def register(
     label: Annotated[
         list[str] | None, typer.Option(help="What answers may say; once for each. Without a project file only.")
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the stage, such as scores=softmax; its value may be JSON."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the version.", show_default=False)] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Your own number or tag; kept with the version.", show_default=False)
+    ] = None,
     project: ProjectOption = None,
     endpoint: EndpointOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a version of an endpoint: copy code and weights, answer the sample, and note the answer.
+    """Make a version of an endpoint: copy code and weights, answer the sample, measure, and note it all.
 
     The first version of an endpoint is put in force. Later ones are only registered: `tenure rollout start`
-    brings them in.
+    brings them in. Prints the version's id; what was made of it goes to the error output.
 
     Examples:
-    - `tenure register photo.jpg --files weights/`
-    - `tenure register sample.json --uses churn.onnx --endpoint churn`
-    - `tenure register "Win a prize" --uses my:Spam -e mail --label wanted --label spam`
+    - `tenure register --sample photo.jpg --files weights/`
+    - `tenure register churn.onnx --sample customer.json --endpoint churn --label stay --label leave`
+    - `tenure register my:Spam --sample "Win a prize" -e mail --label wanted --label spam`
     """
     import sys
 
     from tenure.api.register import register as make
-    from tenure.cli import loading
+    from tenure.cli import loading, registering
     from tenure.errors import CaseError
 
     found = loading.project_of(project)
     names = list(found.endpoints) if found else []
     if endpoint is None and len(names) != 1:
         raise CaseError("which endpoint? Say --endpoint NAME", at="--endpoint")
+    if sample is None:
+        raise CaseError(
+            "what does an input look like? Say --sample with a file, or a text in quotes", at="--sample"
+        )
     endpoint = endpoint or names[0]
     sys.path[:0] = dict.fromkeys([found.root if found else ".", "."])
-    stages = loading.stages(uses, found, endpoint)
-    version = make(endpoint, stages, sample=sample, files=files, labels=label or None, name=name, project=project)
-    if json:
-        show.as_json({"endpoint": endpoint, "version": version})
-        return
-    print(version)
+    stages = loading.stages(model, found, endpoint, registering.options(option or ()))
+    with registering.shown(quiet=json) as progress:
+        made = make(
+            endpoint, stages, sample=registering.sample(sample), files=files, labels=label or None, name=name,
+            provenance={"version": version} if version else None, project=project, progress=progress,
+        )  # fmt: skip
+    registering.tell(made, endpoint, project, json=json)
 
 
 def versions(project: ProjectOption = None, endpoint: EndpointOption = None, json: JsonOption = False) -> None:

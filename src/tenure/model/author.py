@@ -19,13 +19,22 @@ from tenure.model import code as source
 from tenure.model import contents, trust
 from tenure.model.bundle import Code, Sample
 from tenure.model.formats import known
+from tenure.model.formats.rule import Rule
 from tenure.model.manifest import StageRef
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import Stage, adapt
-from tenure.scope.project import EndpointSpec, InputKind, Output, Trust
+from tenure.scope.project import EndpointSpec, InputKind, Output, StageSpec, Trust
 
 Stages = Any
 """A class, an instance, a function, the path of a model, an address, or a sequence of (name, one of these)."""
+
+
+class ModelAt(msgspec.Struct, frozen=True):
+    """The path of a model's file or folder, or an address, with options of the stage that runs it."""
+
+    place: str
+    options: dict[str, Any] = {}
+
 
 _BY_ORDER = (known.ONNX, known.TORCH, known.MLFLOW, known.REMOTE)
 """Formats that do not name their columns, or may not; the endpoint's fields do."""
@@ -57,8 +66,8 @@ def files_of(stages: Stages, files: str | Path | None) -> Path | None:
     """Return the folder or file of weights: the given one, else the file or folder that is the model itself."""
     if files is not None:
         return Path(files)
-    one = stages[0][1] if _is_list(stages) and len(stages) == 1 else stages
-    return Path(one) if isinstance(one, str | Path) and not known.is_address(str(one)) else None
+    one = _model_at(stages[0][1] if _is_list(stages) and len(stages) == 1 else stages)
+    return Path(one.place) if one is not None and not known.is_address(one.place) else None
 
 
 def as_sample(kind: InputKind, sample: Sample | Path | str | bytes | Mapping[str, Any]) -> Sample:
@@ -97,6 +106,10 @@ def with_fields(
     return msgspec.structs.replace(spec, fields=inferred.fields), inferred.notes
 
 
+def _model_at(thing: Any) -> ModelAt | None:
+    return ModelAt(str(thing)) if isinstance(thing, str | Path) else thing if isinstance(thing, ModelAt) else None
+
+
 def _is_list(stages: Stages) -> bool:
     return isinstance(stages, Sequence) and not isinstance(stages, str | bytes)
 
@@ -110,14 +123,20 @@ def _default_type(kind: InputKind) -> str:
 
 
 def _describe(thing: Any, spec: EndpointSpec, output: Output) -> tuple[str, dict[str, Any], list[Code]]:
-    if isinstance(thing, str | Path):
-        thing = model_stage(thing, spec, output)
+    if (model := _model_at(thing)) is not None:
+        thing = model_stage(model.place, spec, output, **model.options)
     target = thing if inspect.isclass(thing) or inspect.isfunction(thing) else type(thing)
     options = {} if target is thing else _options(thing)
     if target.__module__.startswith(source.OWN):
         return f"{target.__module__}:{target.__qualname__}", options, []
     uses, file, root = source.origin(target)
     return uses, options, [Code(root, tuple(source.collect(file, root)))]
+
+
+def rule_of(spec: StageSpec) -> Rule:
+    """Return the rule, or the constant, that a stage of the project file states."""
+    cases = [{"when": c.when, "answer": c.answer, "confidence": c.confidence} for c in spec.rule]
+    return Rule(otherwise=spec.otherwise, cases=cases)
 
 
 def trial(stages: Stages, spec: EndpointSpec, *, files: str | Path | None, trusted: Trust) -> Pipeline:
@@ -136,8 +155,8 @@ def trial(stages: Stages, spec: EndpointSpec, *, files: str | Path | None, trust
 
 
 def _loaded(thing: Any, spec: EndpointSpec, folder: Path, trusted: Trust) -> Stage:
-    if isinstance(thing, str | Path):
-        thing = model_stage(thing, spec, Output(kind="text"))
+    if (model := _model_at(thing)) is not None:
+        thing = model_stage(model.place, spec, Output(kind="text"), **model.options)
     if type(thing).__module__.startswith(source.OWN) and hasattr(thing, "allow"):
         thing.allow(trusted)
     stage = adapt(thing)

@@ -87,7 +87,9 @@ class Registry:
         """
         end_of_script()
         ready = author.as_sample(spec.input, sample)
-        spec, _ = author.with_fields(spec, ready, rows)
+        spec, notes = author.with_fields(spec, ready, rows)
+        for note in notes:
+            progress(f"fields: {note}")
         refs, own = _references(stages, spec, output)
         made = build.build(
             self.folder,

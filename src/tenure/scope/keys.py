@@ -74,9 +74,19 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "min": Meaning("Smallest value of a number.", _LOG),
         "max": Meaning("Largest value of a number.", _LOG),
     },
+    p.RuleCase: {
+        "when": Meaning('Such as `amount > 1000 and country != "de"`; signs are < <= > >= == !=.', "model"),
+        "answer": Meaning("The answer.", "model"),
+        "confidence": Meaning("How sure the answer is; without it no answer of this case is automated.", "model"),
+    },
     p.StageSpec: {
         "stage": Meaning("Name of the step, as it stands in metrics and alarms.", "model"),
-        "uses": Meaning("`module:Name` of a class or function beside the project file.", "cli"),
+        "uses": Meaning(
+            "`module:Name` of a class or function beside the project file, or `http://host/v2/models/NAME`.",
+            "cli",
+        ),
+        "rule": Meaning("Cases in order; the first whose condition holds answers.", "model"),
+        "otherwise": Meaning("What is answered where no case holds; without cases it is a constant.", "model"),
         "placement": Meaning(
             "Run in the event loop (below a millisecond), in a thread, or in a process of its own per worker.",
             _SYSTEM,

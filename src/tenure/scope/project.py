@@ -84,11 +84,24 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max: Amount | None = None
 
 
+class RuleCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One case of a rule: what is answered when the condition holds (`condition.py` says what one is)."""
+
+    when: str
+    answer: str | int | float | bool
+    confidence: Share | None = None
+
+
 class StageSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One step of a pipeline; `uses` is `module:Name` beside the project file."""
+    """One step of a pipeline: `uses` code beside the project file or a remote model; or it is a rule.
+
+    A rule has an answer `otherwise`; one without cases is a constant.
+    """
 
     stage: str
-    uses: str
+    uses: str | None = None
+    rule: tuple[RuleCase, ...] = ()
+    otherwise: str | int | float | bool | None = None
     placement: Literal["inline", "thread", "process"] = "thread"
     budget: Span | None = None
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tenure.errors import ProjectError
+from tenure.scope.condition import fields_of
 from tenure.scope.project import (
     EndpointSpec,
     Field,
@@ -25,6 +26,7 @@ LEVELS = ("human_only", "shadow", "assist", "partial", "full")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 USES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+REMOTE = re.compile(r"https?://[^\s/]+/v2/models/\S+")
 JUDGEMENT_MARGIN_S = 0.25
 
 
@@ -105,6 +107,7 @@ def _endpoint(project: Project, name: str, spec: EndpointSpec) -> Iterator[Fault
         yield Fault(place, f"regions need input: image, not {spec.input}", needs)
     yield from _fields(spec, place)
     yield from _pipeline(spec, f"{place}.pipeline")
+    yield from _rule_answers(spec, output, f"{place}.pipeline", needs)
     yield from _fallback(spec, output, place)
     yield from _automation(spec, output, place, case=project.scope.case)
     yield from _rollout(spec.rollout, project.data.unit, f"{place}.rollout")
@@ -145,7 +148,7 @@ def _field(field: Field, place: str) -> Iterator[Fault]:
 
 def _pipeline(spec: EndpointSpec, place: str) -> Iterator[Fault]:
     for i, stage in enumerate(spec.pipeline):
-        yield from _stage(stage, f"{place}[{i}]")
+        yield from _stage(stage, spec, f"{place}[{i}]")
     for name in _doubled(tuple(stage.stage for stage in spec.pipeline)):
         yield Fault(place, f"two stages are called {name}; stages need names of their own")
     spent = sum(stage.budget or 0.0 for stage in spec.pipeline)
@@ -154,12 +157,42 @@ def _pipeline(spec: EndpointSpec, place: str) -> Iterator[Fault]:
         yield Fault(place, message, (f"{place.removesuffix('pipeline')}serve.latency",))
 
 
-def _stage(stage: StageSpec, place: str) -> Iterator[Fault]:
+def _stage(stage: StageSpec, spec: EndpointSpec, place: str) -> Iterator[Fault]:
     if not NAME.fullmatch(stage.stage):
         yield Fault(f"{place}.stage", f"{_NAMES}, got {stage.stage!r}")
-    if not USES.fullmatch(stage.uses):
+    if (stage.uses is None) == (stage.otherwise is None):
+        yield Fault(place, "expected either uses, or otherwise for a rule or a constant")
+    if stage.uses is not None and not (USES.fullmatch(stage.uses) or REMOTE.fullmatch(stage.uses)):
         message = f'expected "module:Name", such as "my:Scratch" for class Scratch in my.py, got {stage.uses!r}'
         yield Fault(f"{place}.uses", message)
+    if stage.rule and stage.uses is not None:
+        yield Fault(f"{place}.rule", "expected no uses beside a rule", (f"{place}.uses",))
+    if stage.rule and spec.input != "record":
+        yield Fault(f"{place}.rule", f"rules need input: record, this endpoint takes {spec.input}")
+    for i, case in enumerate(stage.rule):
+        yield from _case(case.when, spec, f"{place}.rule[{i}].when")
+
+
+def _rule_answers(spec: EndpointSpec, output: Output, place: str, needs: tuple[str, ...]) -> Iterator[Fault]:
+    """Yield what the last stage, if it is a rule, answers beside the labels."""
+    if not spec.pipeline or output.kind != "label":
+        return
+    at, last = f"{place}[{len(spec.pipeline) - 1}]", spec.pipeline[-1]
+    said = {f"{at}.rule[{i}].answer": case.answer for i, case in enumerate(last.rule)}
+    for where, answer in {**said, f"{at}.otherwise": last.otherwise}.items():
+        if answer is not None and answer not in output.labels:
+            yield Fault(where, f"expected one of the labels {', '.join(output.labels)}, got {answer}", needs)
+
+
+def _case(when: str, spec: EndpointSpec, place: str) -> Iterator[Fault]:
+    try:
+        named = fields_of(when)
+    except ValueError as error:
+        yield Fault(place, str(error))
+        return
+    for name in named:
+        if spec.fields and name not in spec.fields:
+            yield Fault(place, f"expected one of the fields {', '.join(spec.fields)}, got {name}")
 
 
 def _fallback(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]:

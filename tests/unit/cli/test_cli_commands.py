@@ -34,7 +34,7 @@ def test_check_names_every_fault_with_its_line(tenure: Shell) -> None:
 
 
 def test_the_first_version_is_live_and_the_next_is_not(mail: Shell) -> None:
-    second = mail("register", "Win!", "--uses", "my:Stricter", "--json").json()["version"]
+    second = mail("register", "my:Stricter", "-s", "Win!", "--json").json()["version"]
     states = {v["id"]: v["state"] for v in mail("versions", "--json").json()}
     assert list(states.values()) == ["live", "registered"]
     assert states[second] == "registered"
@@ -44,11 +44,12 @@ def test_the_first_version_is_live_and_the_next_is_not(mail: Shell) -> None:
 def test_register_without_a_project_file_needs_the_code_and_the_endpoint(tenure: Shell) -> None:
     (tenure.folder / "my.py").write_text("def double(r: dict) -> float:\n    return r['a'] * 2\n")
     (tenure.folder / "sample.json").write_text('{"a": 1}')
-    assert "which endpoint?" in tenure("register", "sample.json").err
-    assert "what is to be registered?" in tenure("register", "sample.json", "-e", "prices").err
-    assert "no nothing.py" in tenure("register", "sample.json", "-e", "prices", "--uses", "nothing:X").err
-    assert "my has no 'X'" in tenure("register", "sample.json", "-e", "prices", "--uses", "my:X").err
-    assert tenure("register", "sample.json", "-e", "prices", "--uses", "my:double").out.startswith("double@")
+    assert "which endpoint?" in tenure("register", "-s", "sample.json").err
+    assert "what does an input look like?" in tenure("register", "my:double", "-e", "prices").err
+    assert "what is to be registered?" in tenure("register", "-s", "sample.json", "-e", "prices").err
+    assert "no nothing.py" in tenure("register", "nothing:X", "-s", "sample.json", "-e", "prices").err
+    assert "my has no 'X'" in tenure("register", "my:X", "-s", "sample.json", "-e", "prices").err
+    assert tenure("register", "my:double", "-s", "sample.json", "-e", "prices").out.startswith("double@")
     assert tenure("check").out.startswith("local: no faults")
 
 
@@ -76,7 +77,7 @@ def test_levels_go_up_by_evidence_and_down_at_once(mail: Shell) -> None:
 
 def test_a_rollout_is_commanded_from_start_to_end(mail: Shell) -> None:
     assert mail("rollback").code == 2
-    version = mail("register", "Win!", "--uses", "my:Stricter").out.strip()
+    version = mail("register", "my:Stricter", "-s", "Win!").out.strip()
     number = mail("rollout", "start", version).out.strip()
     shown = mail("rollout", "show").out
     assert shown.startswith(f"{number}: {version} against model@")

@@ -18,7 +18,7 @@ from tenure.deploy.serving.control_page import ControlPage
 @pytest.fixture
 def page(mail: Shell) -> ControlPage:
     """A page and a routing table as a controller leaves them that died in the middle of a rollout."""
-    version = mail("register", "Win!", "--uses", "my:Stricter").out.strip()
+    version = mail("register", "my:Stricter", "-s", "Win!").out.strip()
     number = mail("rollout", "start", version).out.strip()
     data = mail.folder / "tenure-data"
     page = ControlPage.create(data / "control.page", workers=1)

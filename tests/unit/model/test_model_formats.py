@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenure.errors import ModelError
+from tenure.errors import ModelError, ProjectError
 from tenure.model import author
 from tenure.model.formats import known
-from tenure.model.formats.rule import Rule, condition
+from tenure.model.formats.rule import Rule
 from tenure.model.formats.sklearn import untrusted
 from tenure.model.stage import adapt, run_stage
+from tenure.scope.condition import condition
 from tenure.scope.project import EndpointSpec, Field, Output, Trust
+from tenure.scope.reader import read_project
 from tenure.types import Failed, Prediction
 
 RNG = np.random.default_rng(11)
@@ -300,12 +302,51 @@ def test_a_constant_takes_anything() -> None:
     "text", ["", "amount", "amount >", "amount > 1 or x > 2", "__import__('os')", "a > 1 and"]
 )
 def test_a_condition_that_is_not_understood_says_so(text: str) -> None:
-    with pytest.raises(ModelError, match="is not understood"):
+    with pytest.raises(ValueError, match="expected such as amount > 1000"):
         condition(text)
+    with pytest.raises(ModelError, match="expected such as amount > 1000"):
+        Rule(otherwise="a", cases=[{"when": text, "answer": "b"}]).load(Path())
 
 
 def test_and_inside_quotes_is_text() -> None:
     assert condition("name == 'this and that' and n >= 2")({"name": "this and that", "n": 2})
+
+
+RULES = """
+project: p
+scope: {y: {labels: [ok, fraud]}}
+endpoints:
+  pay:
+    input: record
+    fields: {amount: {type: float}}
+    automation: {max: assist}
+    pipeline:
+      - {stage: baseline, rule: [{when: amount > 1000, answer: fraud, confidence: 80%}], otherwise: ok}
+"""
+
+
+def test_a_rule_may_stand_in_the_project_file() -> None:
+    (spec,) = read_project(RULES).endpoints["pay"].pipeline
+    rule = author.rule_of(spec)
+    rule.load(Path())
+    answers = run_stage(adapt(rule), [{"amount": 2000.0}, {"amount": 2.0}])
+    assert answers == [Prediction("fraud", 0.8), Prediction("ok")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("amount > 1000,", "amount above 1000,", r"rule\[0\].when: expected such as amount > 1000"),
+        ("amount > 1000,", "amuont > 1000,", r"rule\[0\].when: expected one of the fields amount, got amuont"),
+        ("answer: fraud", "answer: frod", r"answer: expected one of the labels ok, fraud, got frod"),
+        (", otherwise: ok", "", "expected either uses, or otherwise"),
+        ("otherwise: ok", "otherwise: ok, uses: my:Model", "expected either uses, or otherwise"),
+        ("input: record\n    fields: {amount: {type: float}}", "input: text", "rules need input: record"),
+    ],
+)
+def test_a_wrong_rule_in_the_project_file_is_named(old: str, new: str, words: str) -> None:
+    with pytest.raises(ProjectError, match=words):
+        read_project(RULES.replace(old, new))
 
 
 # Recognising

@@ -195,6 +195,6 @@ def test_the_operator_s_word_stands_in_the_project_file() -> None:
     project = read_project(f"{text}trust: {{sha256: [{digest}], skops: {{{digest}: [my.Type]}}}}\n")
     assert project.trust == Trust(sha256=(digest,), skops={digest: ("my.Type",)})
     with pytest.raises(
-        ProjectError, match=r"tenure.yaml:5: trust.sha256\[0\]: expected a SHA-256 of 64 small hex"
+        ProjectError, match=r"tenure.yaml:4: trust.sha256\[0\]: expected a SHA-256 of 64 small hex"
     ):
         read_project(f"{text}trust: {{sha256: [ABC]}}\n")

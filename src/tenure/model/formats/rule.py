@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tenure.errors import ModelError
 from tenure.model.manifest import Confidence
-from tenure.types import Prediction, Record, Value
-
-_PART = re.compile(
-    r"""\s*(?P<field>[^\W\d]\w*)\s*(?P<sign><=|>=|==|!=|<|>)\s*(?P<value>"[^"]*"|'[^']*'|[^\s"'<>=!]+)\s*"""
-)
-_SIGNS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-}
+from tenure.scope.condition import Test, condition
+from tenure.types import Prediction, Value
 
 
 @dataclass
@@ -34,9 +22,8 @@ class Rule:
         otherwise: the answer where no condition holds.
         confidence_otherwise: its confidence, None = it has none.
 
-    A condition is `field sign value`, several joined by `and`: `amount > 1000 and country != "de"`. Signs are
-    < <= > >= == !=. A value is a number, true, false, or a text, in quotes where it holds a space. A comparison
-    with a missing field, or of a text with a number, does not hold.
+    A condition is `field sign value`, several joined by `and`, such as `amount > 1000 and country != "de"`; see
+    `tenure.scope.condition`.
     """
 
     otherwise: Value
@@ -46,9 +33,7 @@ class Rule:
 
     def load(self, files: Path) -> None:
         """Read the conditions; raises ModelError where one is not understood."""
-        self._cases = [
-            (condition(str(c["when"])), Prediction(c["answer"], c.get("confidence"))) for c in self.cases
-        ]
+        self._cases = [_case(each) for each in self.cases]
         self._otherwise = Prediction(self.otherwise, self.confidence_otherwise)
         stated = [answer.confidence for _, answer in self._cases] + [self.confidence_otherwise]
         self.confidence = "none" if all(value is None for value in stated) else "stated"
@@ -60,43 +45,10 @@ class Rule:
         return next((answer for holds, answer in self._cases if holds(item)), self._otherwise)
 
 
-def condition(text: str) -> Callable[[Record], bool]:
-    """Return the test that a condition is.
-
-    Raises:
-        ModelError: it is not understood.
-
-    Example:
-        >>> condition("amount > 1000 and country != de")({"amount": 2000.0, "country": "fr"})
-        True
-    """
-    found = [_PART.fullmatch(part) for part in _parts(text)]
-    if not found or not all(found):
-        raise ModelError(
-            f'the condition {text!r} is not understood; expected such as: amount > 1000 and country != "de"',
-            at="when",
-        )
-    tests = [(m["field"], _SIGNS[m["sign"]], _value(m["value"])) for m in found if m]
-    return lambda record: all(_holds(record.get(name), sign, value) for name, sign, value in tests)
-
-
-def _parts(text: str) -> list[str]:
-    """Split at `and`, but not inside quotes."""
-    return [part for part in re.split(r"""\s+and\s+(?=(?:[^"']|"[^"]*"|'[^']*')*$)""", text) if part.strip()]
-
-
-def _value(text: str) -> Value:
-    if text[:1] in "\"'":
-        return text[1:-1]
-    if text in ("true", "false"):
-        return text == "true"
+def _case(given: dict[str, Any]) -> tuple[Test, Prediction]:
     try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _holds(given: Any, sign: Callable[[Any, Any], bool], value: Any) -> bool:
-    if given is None or isinstance(given, str) != isinstance(value, str):
-        return False
-    return sign(given, value)
+        return condition(str(given["when"])), Prediction(given["answer"], given.get("confidence"))
+    except KeyError as error:
+        raise ModelError(f"a case needs `when` and `answer`, {error} is missing", at="cases") from error
+    except ValueError as error:
+        raise ModelError(str(error), at="when") from error
