@@ -226,7 +226,7 @@ def _runner(
     workers = Pool(scorer.plan, loader, told.workers) if told.workers > 1 else Alone(scorer)
 
     def now() -> InForce:
-        return in_force(desk.state, desk.automation, desk.rollouts, name)
+        return in_force(desk.state, desk.automation, desk.rollouts, name, write=not told.dry_run)
 
     made = Runner(job, parts.source, scorer=scorer, workers=workers, in_force=now, clock=clock, report=report)
     return made, workers

@@ -18,7 +18,9 @@ from offline_world import World, customers, parquet, parts, quarantined
 from tenure.cli.scoring import Done
 from tenure.clock import ManualClock
 from tenure.data.keeper import Keeper
+from tenure.data.spool import segments
 from tenure.deploy.offline import run
+from tenure.deploy.offline.folder_sink import FolderSink
 
 CALLS = ("write", "fsync", "fdatasync", "replace", "rename", "unlink")
 ROWS, CHUNK, BATCH = 40, 16, 6
@@ -127,3 +129,28 @@ def test_the_keeper_hands_on_each_row_once_after_kills(
     assert sorted(seqs) == list(range(1, ROWS + 1))
     assert keeper.faults == 0
     keeper.close()
+
+
+def test_rows_that_were_sealed_meanwhile_are_still_known(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller seals what the killed process left, before anybody goes on."""
+    source = parquet(tmp_path / "day.parquet", rows())
+    for kill in (0, 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(FolderSink, "commit", _killed)
+            with pytest.raises(Killed):
+                world.score(source, tmp_path / "out", chunk=CHUNK)
+        assert len(world.logged("seq")) == CHUNK, f"kill {kill}: the chunk was logged again"
+        keeper = Keeper(world.folder, world.clock)
+        while keeper.poll():
+            pass
+        assert len(keeper.seal_due(keeper.positions())) == 1 - kill
+        keeper.close()
+        assert not segments(world.folder / "spool")
+    monkeypatch.setenv("OFFLINE_MOOD", "0.0002")
+    check(world, tmp_path / "out", world.score(source, tmp_path / "out", chunk=CHUNK))
+
+
+def _killed(*_: object) -> None:
+    raise Killed

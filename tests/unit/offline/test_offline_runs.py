@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 from offline_world import World, customers, parquet, parts, quarantined
 
@@ -19,6 +23,21 @@ from tenure.deploy.offline.table import Layout
 from tenure.errors import CaseError, ConflictError, MissingError, StoreError
 from tenure.scope.project import Output
 from tenure.types import Level
+
+YAML = """
+tenure: 1
+project: shop
+server: {data: data}
+endpoints:
+  churn:
+    input: record
+    output: {labels: [stays, leaves]}
+    fields:
+      age: {type: int, min: 0, max: 120}
+      spend: {type: float, nullable: true}
+      plan: {type: category}
+    automation: {max: assist}
+"""
 
 
 def batch(n: int = 250) -> list[dict[str, Any]]:
@@ -105,6 +124,22 @@ def test_several_processes_say_the_same_as_one(world: World, tmp_path: Path) -> 
     strip = [{k: v for k, v in row.items() if k != "id"} for row in parts(tmp_path / "a")]
     assert [{k: v for k, v in row.items() if k != "id"} for row in parts(tmp_path / "b")] == strip
     assert len(world.logged("seq")) == 500
+
+
+def test_the_processes_end_with_the_one_that_commits(world: World, tmp_path: Path) -> None:
+    source = tmp_path / "day.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in customers(30_000)))
+    (world.root / "tenure.yaml").write_text(YAML)
+    command = [sys.executable, "-m", "tenure", "score", "churn", str(source), "out", "--workers", "2"]
+    process = psutil.Popen(command, cwd=world.root, stderr=subprocess.DEVNULL)
+    while not list((world.folder / "spool").glob("score-*.seg")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    children = process.children(recursive=True)
+    process.kill()
+    process.wait()
+    assert len(children) >= 2
+    assert psutil.wait_procs(children, timeout=30)[1] == []
 
 
 class TestWhoDecides:

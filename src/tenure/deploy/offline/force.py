@@ -44,11 +44,15 @@ class Rules(msgspec.Struct, frozen=True):
 Force = Callable[[], InForce]
 
 
-def in_force(state: State, automation: Automation, rollouts: Rollouts, endpoint: str) -> InForce:
-    """Read what is in force; a project that was never served starts with its first policy."""
+def in_force(
+    state: State, automation: Automation, rollouts: Rollouts, endpoint: str, *, write: bool = True
+) -> InForce:
+    """Read what is in force; a project that was never served gets its first policy, unless `write` is false."""
     with state.read() as conn:
         policy, stable = newest(conn, endpoint), rollouts.stable(conn, endpoint)
         routing = conn.execute(sa.select(sa.func.max(t.routing_tables.c.version))).scalar()
+        if policy is None and not write:
+            policy = Policy(0, automation.level_in(conn, endpoint))
     if policy is None:
         with state.begin() as conn:
             policy = automation.policy(conn, endpoint)
