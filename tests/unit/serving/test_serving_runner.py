@@ -58,6 +58,7 @@ class Job:
     expires_ns: int = 0
     gone: bool = False
     settled: bool = False
+    alone: bool = False
 
 
 @dataclass

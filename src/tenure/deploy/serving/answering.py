@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -21,15 +21,17 @@ from tenure.deploy.serving.journal import Journal
 from tenure.deploy.serving.live import Live
 from tenure.deploy.serving.replies import AutoReply, iso
 from tenure.deploy.serving.runner import Batch, Fleet, Model, Runner
-from tenure.deploy.serving.work import Lane, Work
+from tenure.deploy.serving.work import Block, Lane, Work
 from tenure.errors import BusyError, CaseError, StoreError, TenureError
 from tenure.model.answer import Scores
-from tenure.seeds import request_draw
+from tenure.model.pipeline import Results
+from tenure.seeds import request_draw, request_draws
 from tenure.settings import Settings
 from tenure.types import Answer, Audio, Decision, Failed, Image, Input, Level, Prediction, Route
 
 _log = logging.getLogger("tenure.serving")
 _SKEW_NS = 5_000_000_000
+_read_answer = msgspec.json.Decoder(Answer).decode
 _AUDIT = int(Flag.AUDITED | Flag.LOTTERY)
 
 
@@ -37,6 +39,7 @@ class Shadow:
     """A request that a version answers after the reply; a job of its runner."""
 
     __slots__ = ("desk", "expires_ns", "gone", "item", "key", "settled", "start_ns", "version")
+    alone: ClassVar[bool] = False
 
     def __init__(self, desk: Desk, key: tuple[int, int], version: str, item: Any, start_ns: int) -> None:
         self.desk, self.key, self.version, self.item = desk, key, version, item
@@ -63,6 +66,7 @@ class Answering:
         self._live, self._secret = live, secret
         self._remember, self._pend = remember, pend
         self._arrived: list[Work] = []
+        self._blocks: list[Block] = []
         self._replies: dict[tuple[Any, ...], AutoReply] = {}
         self._lanes = _Lanes(self, live)
         self.shadows = 0  # waiting or running
@@ -71,9 +75,15 @@ class Answering:
 
     def take(self, work: Work) -> None:
         """Answer a request whose input is decoded; `work.done` is called once, soon, unless `work.gone`."""
-        if not self._arrived:
+        if not self._arrived and not self._blocks:
             asyncio.get_running_loop().call_soon(self._tick)
         self._arrived.append(work)
+
+    def take_block(self, block: Block) -> None:
+        """Answer a matrix of records; `block.done` is called once."""
+        if not self._arrived and not self._blocks:
+            asyncio.get_running_loop().call_soon(self._tick)
+        self._blocks.append(block)
 
     def is_watched(self, desk: Desk, now_ns: int) -> bool:
         """Say whether the controller is alive, or was within the time that the project allows."""
@@ -89,6 +99,8 @@ class Answering:
         lanes.begin()
         direct: dict[int, tuple[Lane, list[Work]]] = {}
         kicked: dict[str, Runner] = {}
+        if self._blocks:
+            arrived = arrived + self._start_blocks(kicked)
         for work in arrived:
             if work.gone:
                 continue
@@ -129,6 +141,9 @@ class Answering:
     # Back from a model
 
     def _finish(self, runner: Runner, batch: Batch) -> None:
+        if batch.jobs[0].alone:
+            self._block_answered(batch)
+            return
         primary = [i for i, job in enumerate(batch.jobs) if type(job) is Work]
         if len(primary) == len(batch.jobs):
             self._answered(batch)
@@ -367,6 +382,100 @@ class Answering:
             degraded=bool(work.flags & Flag.DEGRADED),
         )
 
+    # Blocks
+
+    def _start_blocks(self, kicked: dict[str, Runner]) -> list[Work]:
+        """Queue the blocks that one version answers; the rows of the others come back as works."""
+        blocks, self._blocks = self._blocks, []
+        rest: list[Work] = []
+        for block in blocks:
+            lane = None if block.gone else self._lanes.of_block(block)
+            if lane is None or lane.version is None or not self._fleet.has(lane.version):
+                rest += self._apart(block)
+                continue
+            block.lane = lane
+            runner = kicked[lane.version] = self._runner(block.desk, lane.version)
+            runner.put(block)
+        return rest
+
+    def _apart(self, block: Block) -> list[Work]:
+        """Return the rows of a block as works that answer to it together."""
+        answers: list[Answer | Exception | None] = [None] * len(block)
+        left = len(block)
+
+        def one(work: Work) -> None:
+            nonlocal left
+            left -= 1
+            answers[work.seq - block.first] = work.error or work.answer or _read_answer(work.json)
+            if not left:
+                block.answers = answers  # type: ignore[assignment]
+                block.done(block)
+
+        works = []
+        for i, values in enumerate(block.item.values.tolist()):
+            work = Work(block.desk, block.first + i, t_ns=block.t_ns, start_ns=block.start_ns)
+            work.unit, work.unit_hash, work.expires_ns = block.unit, block.unit_hash, block.expires_ns
+            told = block.desk.spec.serve.on_timeout
+            work.deadline_ns = 0 if told is None else block.t_ns + int(told.after * 1e9)
+            work.item, work.done = _packed(values), one
+            works.append(work)
+        return works
+
+    def _block_answered(self, batch: Batch) -> None:
+        block: Block = batch.jobs[0]
+        if block.gone:
+            return
+        block.settled = True
+        lane, (predictions, times) = block.lane, _outcome(batch)
+        if type(predictions) is Scores and lane.level >= Level.PARTIAL:
+            automated, reasons = decide_scores(
+                predictions, version=lane.version, level=lane.level, policy=lane.policy
+            )
+            if automated is None or all(automated):
+                self._settle_block(block, predictions, times[0], reasons, taken_ns=batch.taken_ns)
+                return
+        works = self._apart(block)
+        run, salt, share = self._journal.run, lane.policy.salt, lane.policy.audit
+        drawn = request_draws(f"audit:{salt}", run, block.first, len(block)) < share
+        for work, audited in zip(works, drawn.tolist(), strict=True):
+            work.lane, work.audited = lane, audited
+        many = len(predictions) == len(works)
+        if not many:  # the batch expired or fell as a whole
+            predictions, times = [predictions[0]] * len(works), [()] * len(works)
+        self._answered(batch._replace(jobs=works, items=block.item, results=Results(predictions, times)))
+
+    def _settle_block(
+        self, block: Block, scores: Scores, stage_us: tuple[int, ...], reasons: list[str] | None, *, taken_ns: int
+    ) -> None:
+        """Log and answer a block that the model decides as a whole."""
+        lane, desk, n = block.lane, block.desk, len(block)
+        latency_us = (self._clock.monotonic_ns() - block.start_ns) // 1000
+        base = Flag.BLIND | (0 if lane.watched else Flag.DEGRADED)
+        if desk.is_late(latency_us):
+            base |= Flag.OVER_BUDGET
+        flags = np.full(n, int(base), np.uint16)
+        if lane.policy.audit > 0:
+            drawn = request_draws(f"audit:{lane.policy.salt}", self._journal.run, block.first, n)
+            flags[drawn < lane.policy.audit] |= _AUDIT
+        try:
+            desk.log_block(
+                block, scores, flags, reasons, stage_us=stage_us, latency_us=latency_us,
+                queue_us=(taken_ns - block.start_ns) // 1000,
+            )  # fmt: skip
+        except StoreError as error:
+            if desk.spec.log.on_full == "refuse":
+                block.error = full(error)
+                block.done(block)
+                return
+            self._slot.add("unlogged", n)
+        block.scores = scores
+        self._journal.when_safe(lambda failed: self._reply_block(block, failed))
+
+    def _reply_block(self, block: Block, failed: BaseException | None) -> None:
+        if failed is not None:
+            block.error = full(StoreError(str(failed), code="log_failed"))
+        block.done(block)
+
     # Shadows
 
     def _start_shadows(self, lane: Lane, works: Sequence[Work]) -> None:
@@ -433,6 +542,24 @@ class _Lanes:
         key = (self._run, work.seq)
         chosen = assign(route, request=key, unit=work.unit, now_ns=work.t_ns)
         work.audited = draws_audit(route, key)
+        found = lanes.get((chosen.version, chosen.role, chosen.share))
+        if found is None:
+            found = self._make(route, chosen, level=level, watched=watched)
+            lanes[chosen.version, chosen.role, chosen.share] = found
+        return found
+
+    def of_block(self, block: Block) -> Lane | None:
+        """Return the lane of a block; None where its rows go separate ways, or where there is no table yet."""
+        try:
+            if block.desk.name not in self._fresh:
+                self._refresh(block.desk)
+        except BusyError:
+            return None
+        route, level, watched, lanes = self._of[block.desk.name]
+        splits = route.candidate is not None and 0.0 < route.share < 1.0
+        if level < Level.PARTIAL or route.shadows or (splits and (route.assign == "request" or not block.unit)):
+            return None
+        chosen = assign(route, request=(self._run, block.first), unit=block.unit, now_ns=block.t_ns)
         found = lanes.get((chosen.version, chosen.role, chosen.share))
         if found is None:
             found = self._make(route, chosen, level=level, watched=watched)
@@ -516,13 +643,15 @@ def _outcome(batch: Batch) -> tuple[Sequence[Prediction | Failed], Sequence[tupl
 
 def _part(batch: Batch, indices: Sequence[int]) -> Batch:
     predictions, times = _outcome(batch)
-    from tenure.model.pipeline import Results
-
     return batch._replace(
         jobs=[batch.jobs[i] for i in indices],
         items=_select(batch.items, indices) if batch.items else (),
         results=Results([predictions[i] for i in indices], [times[i] for i in indices]),
     )
+
+
+def _packed(values: list[float]) -> tuple[float | None, ...]:
+    return tuple(None if v != v else v for v in values)
 
 
 def _select(items: Sequence[Input], indices: Sequence[int]) -> Sequence[Input]:

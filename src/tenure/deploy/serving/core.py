@@ -25,8 +25,9 @@ from tenure.deploy.serving.journal import Journal
 from tenure.deploy.serving.live import Live
 from tenure.deploy.serving.pending import Archive, Pending
 from tenure.deploy.serving.runner import Fleet
-from tenure.deploy.serving.work import Work
+from tenure.deploy.serving.work import Block, Work
 from tenure.errors import AccessError, BusyError, CaseError, ConflictError, MissingError, StoreError, TenureError
+from tenure.model.columns import Rows
 from tenure.scope.project import Project
 from tenure.seeds import hash64
 from tenure.settings import Settings
@@ -134,6 +135,51 @@ class Core:
             if isinstance(answer, BaseException) and not isinstance(answer, TenureError):
                 raise answer
         return found  # type: ignore[return-value]
+
+    async def predict_rows(
+        self, token: str, endpoint: str, values: npt.NDArray[np.float64], *, unit: str | None = None,
+        deadline_s: float = 0.0,
+    ) -> Block:  # fmt: skip
+        """Answer a matrix of checked records of an endpoint whose fields are all numbers, as arrays.
+
+        Args:
+            token: as `predict` takes it.
+            endpoint: name of the endpoint.
+            values: (n, fields) float64, NaN for null; each row is a request with an id of its own.
+            unit: unit key of all rows.
+            deadline_s: as `predict_many` takes it.
+
+        Returns:
+            the block with `scores`, or with an answer or error for each row.
+
+        Raises:
+            MissingError, AccessError, BusyError: nothing was answered or logged.
+        """
+        start_ns = self._clock.monotonic_ns()
+        desk = self.gate(token, endpoint)
+        self.shed(desk, deadline_s)
+        rows = Rows(desk.records.names, desk.records.kinds, values)
+        first = self._journal.next_seqs(len(rows))
+        block = Block(desk, first, rows, t_ns=self._clock.now_ns(), start_ns=start_ns)
+        limit = deadline_s or (0.0 if desk.spec.serve.on_overrun == "wait" else desk.spec.serve.latency)
+        block.expires_ns = start_ns + int(limit * 1e9) if limit else 0
+        if unit:
+            block.unit, block.unit_hash = unit, hash64(self._salt, unit)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        block.done = lambda _: None if future.done() else future.set_result(None)
+        self.answering.take_block(block)
+        try:
+            await future
+        except asyncio.CancelledError:
+            block.gone = True
+            raise
+        if block.error is not None:
+            raise block.error
+        return block
+
+    def public_ids(self, block: Block) -> list[str]:
+        """Return the id of each request of a block."""
+        return [encode_id(self._journal.run, block.first + i, self._secret) for i in range(len(block))]
 
     async def decision(self, token: str, public_id: str, wait_s: float) -> Answer:
         """Return the state of a request, waiting at most so long for its decision; see `Pending.decision`."""

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from tenure.data.extract import extract, metric_names
 from tenure.data.frames import Column, Encoder
-from tenure.data.records import NO_LABEL, By, Flag, Kind
+from tenure.data.records import NO_LABEL, By, Flag, Kind, Status
 from tenure.data.schema import InputSchema
 from tenure.data.typed import Packed, RecordDecoder
 from tenure.deploy.serving.journal import Journal
-from tenure.deploy.serving.work import Lane, Work
+from tenure.deploy.serving.work import Block, Lane, Work
 from tenure.model.answer import Scores
 from tenure.model.columns import Rows
 from tenure.scope.project import EndpointSpec, Output
@@ -100,6 +100,33 @@ class Desk:
         var = self._variable(works, items, scores)
         self._journal.append(encoder, first_seq=works[0].seq, head=head, tail=tail, var=var)
 
+    def log_block(
+        self, block: Block, scores: Scores, flags: npt.NDArray[np.uint16], reasons: list[str] | None, *,
+        stage_us: tuple[int, ...], latency_us: int, queue_us: int,
+    ) -> None:  # fmt: skip
+        """Write one frame for a block that its version decided; raises StoreError: nothing was written."""
+        lane, n = block.lane, len(block)
+        encoder = self._encoder(lane)
+        own = self._steps.get(lane.version or "", ())
+        head: list[Column | float | int] = [
+            np.arange(block.first, block.first + n, dtype=np.uint64), block.t_ns, 0, min(latency_us, _U32),
+            min(queue_us, _U32), self._version(lane.version or ""), lane.role, int(Route.AUTO), int(By.MODEL),
+            int(lane.level), int(Status.OK), flags, lane.policy.id, lane.routing, lane.policy.audit, lane.share,
+            block.unit_hash, 0, scores.confidence, _NAN, 0,
+            *(_at(stage_us, own.index(s) if s in own else _U16) for s in self._stages),
+        ]  # fmt: skip
+        values = block.item.values
+        parts = [self.measure(block.item).T.tobytes()]
+        if self.labels:
+            best, chances = self._classes((), scores)
+            parts += [best.tobytes(), chances.T.tobytes()]
+        parts.append(values.T.tobytes())
+        var = [b""] * n
+        if reasons is not None or block.unit is not None:
+            told = {} if block.unit is None else {"unit": block.unit}
+            var = [_pack(told | ({} if reasons is None else {"reason": reasons[i]})) for i in range(n)]
+        self._journal.append(encoder, first_seq=block.first, head=head, tail=b"".join(parts), var=var)
+
     def _encoder(self, lane: Lane) -> Encoder:
         if lane.version is not None:
             self._version(lane.version)
@@ -181,9 +208,9 @@ class Desk:
         return self.measure(items)
 
     def _classes(self, works: Sequence[Work], scores: Scores | None) -> tuple[npt.NDArray[np.uint16], Numbers]:
-        n, k = len(works), len(self.labels)
         if scores is not None and scores.labels == self.labels:
             return scores.best.astype(np.uint16), scores.probabilities
+        n, k = len(works if scores is None else scores), len(self.labels)
         best = np.full(n, NO_LABEL, np.uint16)
         chances = np.full((n, k), np.nan, np.float32)
         for i, said in enumerate(scores if scores is not None else [w.prediction for w in works]):

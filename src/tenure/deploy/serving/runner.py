@@ -37,6 +37,7 @@ class Job(Protocol):
         expires_ns: monotonic time after which nobody wants the answer; 0 = never.
         gone: nobody wants the answer any more.
         settled: it has its answer.
+        alone: its item is a whole batch by itself.
     """
 
     item: Any
@@ -44,6 +45,7 @@ class Job(Protocol):
     expires_ns: int
     gone: bool
     settled: bool
+    alone: bool
 
 
 class Batch(NamedTuple):
@@ -93,16 +95,18 @@ class Runner:
         self._number = itertools.count()
         self._busy = False
         self._running = 0
+        self._rows = 0  # items that wait
 
     def queued_us(self) -> float:
         """Return the work that waits or runs, in microseconds."""
-        n = len(self._waiting) + self._running
+        n = self._rows + self._running
         return self.pace.queue_us(n) if n else 0.0
 
     def put(self, job: Any, *, last: bool = False) -> None:
         """Queue one job; `kick` starts it. `last`: behind everything that has a deadline."""
         due = job.expires_ns or (job.start_ns + self._budget_ns if self._budget_ns and not last else _NEVER)
         heapq.heappush(self._waiting, (due, next(self._number), job))
+        self._rows += len(job.item) if job.alone else 1
 
     def kick(self) -> None:
         """Start a batch now if the model is free."""
@@ -119,8 +123,8 @@ class Runner:
             if self._busy:
                 asyncio.get_running_loop().call_soon(self._start)
             return
-        items = self._gather([job.item for job in jobs])
-        self._running = len(jobs)
+        items = jobs[0].item if jobs[0].alone else self._gather([job.item for job in jobs])
+        self._running = len(items)
         if self._pool is None:
             try:
                 done = Batch(jobs, items, now, results=self.model.run(items))
@@ -159,12 +163,18 @@ class Runner:
         due, size = _NEVER, MAX_BATCH
         waiting = self._waiting
         while waiting and len(jobs) < size:
-            deadline, _, job = heapq.heappop(waiting)
+            deadline, _, job = waiting[0]
+            if jobs and job.alone:
+                break
+            heapq.heappop(waiting)
+            self._rows -= len(job.item) if job.alone else 1
             if job.gone:
                 continue
             if 0 < job.expires_ns <= now:
                 expired.append(job)
                 continue
+            if job.alone:
+                return [job], expired, now, deadline
             if not jobs:
                 due = deadline
                 left = math.inf if deadline == _NEVER else (deadline - now) / 1000
@@ -174,7 +184,7 @@ class Runner:
 
     def _end(self, batch: Batch, due: int) -> None:
         now = self._clock.monotonic_ns()
-        self.pace.learn(len(batch.jobs), (now - batch.taken_ns) / 1000, met=now <= due)
+        self.pace.learn(self._running, (now - batch.taken_ns) / 1000, met=now <= due)
         self._running = 0
         try:
             self._finish(self, batch)

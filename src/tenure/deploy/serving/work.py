@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from tenure.data.records import Status
 from tenure.deploy.router import Endpoint, Policy
+from tenure.model.answer import Scores
+from tenure.model.columns import Rows
 from tenure.types import Answer, Failed, Level, Prediction, Route
 
 if TYPE_CHECKING:
@@ -43,6 +45,35 @@ class Lane(msgspec.Struct, frozen=True, eq=False):
     route: Endpoint | None = None
 
 
+class Block:
+    """Many requests that came as one matrix: numbered in a row, answered, logged and returned as arrays.
+
+    Where not every row is decided by one version alone, the rows become works of their own: then `answers` holds
+    an answer or an error for each, and `scores` is None.
+    """
+
+    __slots__ = (
+        "answers", "desk", "done", "error", "expires_ns", "first", "gone", "item", "lane", "scores", "settled",
+        "start_ns", "t_ns", "unit", "unit_hash",
+    )  # fmt: skip
+    alone: ClassVar[bool] = True
+
+    def __init__(self, desk: Desk, first: int, item: Rows, *, t_ns: int, start_ns: int) -> None:
+        self.desk, self.first, self.item = desk, first, item
+        self.t_ns, self.start_ns, self.expires_ns = t_ns, start_ns, 0
+        self.unit: str | None = None
+        self.unit_hash = 0
+        self.done: Callable[[Block], None] = _nobody
+        self.gone = self.settled = False
+        self.lane: Lane = Lane()
+        self.scores: Scores | None = None
+        self.answers: list[Answer | Exception] = []
+        self.error: Exception | None = None
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+
 class Work:
     """One request, from its admission to its reply. The upper half is what came, the lower what became of it."""
 
@@ -52,6 +83,7 @@ class Work:
         "queue_us", "reason", "route", "seq", "settled", "stage_us", "start_ns", "status", "t_ns", "unit",
         "unit_hash",
     )  # fmt: skip
+    alone: ClassVar[bool] = False
 
     def __init__(self, desk: Desk, seq: int, *, t_ns: int, start_ns: int) -> None:
         self.desk = desk
@@ -88,5 +120,5 @@ class Work:
         self.error: Exception | None = None
 
 
-def _nobody(work: Work) -> None:
+def _nobody(work: Any) -> None:
     return

@@ -78,6 +78,14 @@ class Inputs:
         self._expect(named, set(self._fields), needed={n for n, f in self._fields.items() if f.required})
         return self._records.columns(named, rows)
 
+    def values(self, tensors: Sequence[Tensor]) -> npt.NDArray[np.float64] | None:
+        """Return the one matrix of a request whose every row is right; None: read it with `items`."""
+        if not self._has_matrix or len(tensors) != 1 or tensors[0].name != INPUT:
+            return None
+        if not 1 <= (tensors[0].shape[0] if tensors[0].shape else 0) <= MAX_ROWS:
+            return None
+        return self._records.values(tensors[0])
+
     # What clients are told
 
     def _metadata(self) -> tuple[TensorMetadata, ...]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tenure.deploy.serving.oip.messages import Parameter, TensorMetadata
 from tenure.deploy.serving.oip.tensors import Tensor, of_bytes
 from tenure.errors import CaseError, TenureError
+from tenure.model.answer import Scores
 from tenure.scope.project import Output
 from tenure.types import Answer, Box, Value
 
@@ -63,6 +64,31 @@ class Outputs:
         datatype, read = self._read[name]
         values = read(replies)
         return of_bytes(name, values) if datatype == "BYTES" else Tensor(name, datatype, values)
+
+    def of_scores(self, name: str, scores: Scores, *, version: str, ids: Callable[[], list[str]]) -> Tensor:
+        """Return one output of rows that a classifier decided; `ids` makes their ids where they are wanted."""
+        n = len(scores)
+        if name == "confidence":
+            return Tensor(name, "FP32", scores.confidence)
+        if name == "probabilities":
+            return Tensor(name, "FP32", self._ordered(scores))
+        if name == "value":
+            words = [label.encode("utf-8", "replace") for label in scores.labels]
+            return of_bytes(name, [words[best] for best in scores.best.tolist()])
+        if name == "id":
+            return of_bytes(name, [each.encode() for each in ids()])
+        same = {"status": b"decided", "version": version.encode(), "regions": b"[]"}.get(name, b"")
+        return of_bytes(name, [same] * n)
+
+    def _ordered(self, scores: Scores) -> npt.NDArray[np.float32]:
+        if scores.labels == self._labels:
+            return scores.probabilities
+        columns = {label: i for i, label in enumerate(scores.labels)}
+        out = np.zeros((len(scores), len(self._labels)), np.float32)
+        for i, label in enumerate(self._labels):
+            if label in columns:
+                out[:, i] = scores.probabilities[:, columns[label]]
+        return out
 
     def classes(self, name: str, replies: Sequence[Reply], n: int) -> Tensor:
         """Return the n most probable classes of each row as `probability:index:label`, the highest first.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tenure.data.schema import INT64, InputSchema
+from tenure.data.typed import EXACT
 from tenure.deploy.serving.oip.refusals import wrong_datatype, wrong_shape
 from tenure.deploy.serving.oip.tensors import Tensor
 from tenure.errors import CaseError
@@ -39,6 +40,20 @@ class Records:
             return self._floats(tensor.data.astype(np.float64))
         columns = {name: Tensor(name, tensor.datatype, tensor.data[:, i]) for i, name in enumerate(self._fields)}
         return self.columns(columns, tensor.shape[0])
+
+    def values(self, tensor: Tensor) -> npt.NDArray[np.float64] | None:
+        """Return a matrix of floats whose every row is right, as it is; None where a row needs a look."""
+        if tensor.data.ndim != 2 or tensor.shape[1] != len(self._fields) or tensor.data.dtype.kind != "f":
+            return None
+        data: npt.NDArray[np.float64] = np.array(tensor.data, dtype=np.float64)
+        if not ((data >= self._least) & (data <= self._most)).all():
+            return None
+        whole = data[:, self._whole]
+        return (
+            data
+            if not len(self._whole) or bool(((whole == np.trunc(whole)) & (np.abs(whole) <= EXACT)).all())
+            else None
+        )
 
     def columns(self, named: Mapping[str, Tensor], rows: int) -> list[Item]:
         """Read a tensor for each field; one that is optional may be absent."""

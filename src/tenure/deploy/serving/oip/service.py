@@ -25,8 +25,9 @@ from tenure.deploy.serving.oip.messages import (
 from tenure.deploy.serving.oip.outputs import MAX_CLASSES, Outputs, Reply, deciders, undecided
 from tenure.deploy.serving.oip.records import Item
 from tenure.deploy.serving.oip.tensors import Tensor, fault
+from tenure.deploy.serving.work import Block
 from tenure.errors import MissingError, TenureError
-from tenure.types import Answer
+from tenure.types import Answer, Decision
 
 PLATFORM = "tenure"
 EXTENSIONS = ("binary_tensor_data", "classification", "statistics")
@@ -170,15 +171,52 @@ class Service:
         parameters = sent.request.parameters or _NO_PARAMETERS
         wanted = sent.request.outputs or [RequestedOutput(name) for name in model.outputs.usual]
         _check(model, wanted)
-        items = await self._items(model, desk, sent.tensors)
-        replies = await self._core.predict_many(
-            token, desk.name, items, units=[unit] * len(items) if unit else (),
-            deadline_s=deadline_s or max(0, parameters.timeout) / 1e6,
-        )  # fmt: skip
+        limit_s = deadline_s or max(0, parameters.timeout) / 1e6
+        values = model.inputs.values(sent.tensors)
+        if values is not None:
+            block = await self._core.predict_rows(token, desk.name, values, unit=unit, deadline_s=limit_s)
+            plain = all(not (each.parameters and each.parameters.classification) for each in wanted)
+            if block.scores is not None and plain:
+                return self._of_block(model, block, sent, wanted)
+            replies = self._replies(block)
+        else:
+            items = await self._items(model, desk, sent.tensors)
+            units = [unit] * len(items) if unit else ()
+            replies = await self._core.predict_many(token, desk.name, items, units=units, deadline_s=limit_s)
         self._count(model, replies)
         tensors = [_output(model, each, replies) for each in wanted]
         response = InferResponse(desk.name, [], _version(replies), sent.request.id or "", _parameters(replies))
         return Answered(response, tensors, [_is_binary(each, parameters) for each in wanted])
+
+    def _of_block(
+        self, model: _Model, block: Block, sent: Sent, wanted: Sequence[RequestedOutput]
+    ) -> Answered:  # fmt: skip
+        """Return the answer to a matrix that one version decided, without an object per row."""
+        assert block.scores is not None
+        parameters = sent.request.parameters or _NO_PARAMETERS
+        n, scores, version = len(block), block.scores, block.lane.version or ""
+        self._slot.add("requests", n - 1)  # the first was counted when it came
+        self._slot.add("auto", n)
+        model.rows += n
+        tensors = [
+            model.outputs.of_scores(each.name, scores, version=version, ids=lambda: self._core.public_ids(block))
+            for each in wanted
+        ]
+        response = InferResponse(block.desk.name, [], version, sent.request.id or "", {})
+        return Answered(response, tensors, [_is_binary(each, parameters) for each in wanted])
+
+    def _replies(self, block: Block) -> list[Reply]:
+        if block.scores is None:
+            for answer in block.answers:
+                if isinstance(answer, Exception) and not isinstance(answer, TenureError):
+                    raise answer
+            return block.answers  # type: ignore[return-value]
+        ids, version, policy = self._core.public_ids(block), block.lane.version, block.lane.policy.id
+        out: list[Reply] = []
+        for public_id, said in zip(ids, block.scores, strict=True):
+            decision = Decision(said.value, "model", version, said.confidence, policy=policy)
+            out.append(Answer(public_id, "decided", decision, said))
+        return out
 
     async def _items(self, model: _Model, desk: Desk, tensors: Sequence[Tensor]) -> list[Item]:
         if desk.spec.input in ("text", "record"):
