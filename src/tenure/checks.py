@@ -149,7 +149,7 @@ def _mutations(stage: Stage, samples: list[Any]) -> list[str]:
 
 def _copy(item: Any) -> Any:
     if isinstance(item, Image):
-        return Image(item.pixels.copy(), item.data, item.media_type)
+        return Image(item.pixels.copy(), item.data, item.media_type, size=item.size, reduced=item.reduced)
     if isinstance(item, Audio):
         return Audio(item.samples.copy(), item.rate, item.data, item.media_type)
     return item if isinstance(item, _Poison) else copy.deepcopy(item)

@@ -28,7 +28,7 @@ from tenure.deploy.serving.core import Core, guard
 from tenure.deploy.serving.journal import Journal
 from tenure.deploy.serving.runner import Fleet
 from tenure.deploy.serving.supervisor import Limits, Role, Supervisor
-from tenure.errors import AccessError, StoreError
+from tenure.errors import AccessError, ModelError, StoreError
 from tenure.model.apart import limit_of
 from tenure.model.bundle import find_bundle, load, open_bundle, smoke_test
 from tenure.model.manifest import Manifest
@@ -199,6 +199,7 @@ def core(
 
     def load_version(version: str) -> Pipeline:
         bundle = open_bundle(find_bundle(folder, version))
+        _same_pixels(project, version, bundle.manifest)
         pipeline = load(bundle, trusted=project.trust, clock=clock, apart=_apart(project, bundle.manifest))
         smoke_test(pipeline, bundle)
         return pipeline
@@ -221,6 +222,19 @@ def _apart(project: Project, manifest: Manifest) -> dict[str, float]:
     asked = {spec.stage: limit_of(spec.budget) for spec in specs if spec.placement == "process"}
     named = [ref.name for ref in manifest.stages if ref.placement == "process" or ref.name in asked]
     return {name: asked.get(name, limit_of(None)) for name in named}
+
+
+def _same_pixels(project: Project, version: str, manifest: Manifest) -> None:
+    """Refuse a version whose photos the project would decode in another way than those that it was made for."""
+    from tenure.data.schema import InputSchema, pixel_breaks
+
+    spec = project.endpoints.get(manifest.endpoint)
+    faults = pixel_breaks(manifest.input, InputSchema.of(spec)) if spec is not None else ()
+    if faults:
+        raise ModelError(
+            f"version {version}: {faults[0]}; put the old value back, or register the version anew",
+            code="incompatible_schema", at=f"{manifest.endpoint}.decode.min_side",
+        )  # fmt: skip
 
 
 def _archive(folder: Path) -> Callable[[int, int], dict[str, Any] | None]:

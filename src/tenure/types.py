@@ -53,7 +53,11 @@ class Outcome(StrEnum):
 
 
 class Box(msgspec.Struct, frozen=True, array_like=False, omit_defaults=True):
-    """A region of an image in pixels of the decoded image; x to the right, y down."""
+    """A region of an image in pixels; x to the right, y down.
+
+    A model says it in the pixels that it got; everywhere else it is in those of the picture as it was sent,
+    turned upright. They differ only where the endpoint decodes photos at a smaller size.
+    """
 
     x1: float
     y1: float
@@ -110,14 +114,29 @@ class Image:
         pixels: (height, width) uint8 for grey, (height, width, 3) uint8 for RGB; read-only.
         data: the encoded bytes as they came.
         media_type: such as `image/jpeg`.
+        size: (width, height) of the picture as it was sent, turned upright.
+        reduced: 1, 2, 4 or 8: the side of the square of sent pixels that one of `pixels` stands for.
     """
 
-    __slots__ = ("data", "media_type", "pixels")
+    __slots__ = ("data", "media_type", "pixels", "reduced", "size")
 
-    def __init__(self, pixels: npt.NDArray[np.uint8], data: bytes = b"", media_type: str = "image/png") -> None:
+    def __init__(
+        self, pixels: npt.NDArray[np.uint8], data: bytes = b"", media_type: str = "image/png", *,
+        size: tuple[int, int] | None = None, reduced: int = 1,
+    ) -> None:  # fmt: skip
         self.pixels = pixels
         self.data = data
         self.media_type = media_type
+        self.size = size or (int(pixels.shape[1]), int(pixels.shape[0]))
+        self.reduced = reduced
+
+    def as_sent(self, box: Box) -> Box:
+        """Return a box of these pixels in pixels of the picture as it was sent."""
+        if self.reduced == 1:
+            return box
+        (width, height), by = self.size, self.reduced
+        x1, y1, x2, y2 = box.x1 * by, box.y1 * by, min(box.x2 * by, width), min(box.y2 * by, height)
+        return Box(x1, y1, x2, y2, box.label, box.confidence)
 
     @property
     def height(self) -> int:

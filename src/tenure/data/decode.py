@@ -44,7 +44,7 @@ def decode(schema: InputSchema, body: bytes, media_type: str) -> Input:
     if not accepts(schema, essence):
         raise unsupported(schema, essence)
     if schema.kind == "image":
-        return pictures.read_image(body)
+        return pictures.read_image(body, min_side=schema.min_side or 0)
     if schema.kind == "audio":
         return sound.read_audio(body)
     if schema.kind == "text":

@@ -65,7 +65,7 @@ def extract(kind: InputKind, value: Input, fields: Mapping[str, Field] | None = 
         TypeError: the value is not of the kind.
     """
     if kind == "image" and isinstance(value, Image):
-        return image_metrics(value.pixels)
+        return image_metrics(value.pixels, value.size)
     if kind == "audio" and isinstance(value, Audio):
         return audio_metrics(value.samples, value.rate)
     if kind == "text" and isinstance(value, str):
@@ -75,8 +75,11 @@ def extract(kind: InputKind, value: Input, fields: Mapping[str, Field] | None = 
     raise TypeError(f"expected an input of kind {kind}, got {type(value).__name__}")
 
 
-def image_metrics(pixels: npt.NDArray[np.uint8]) -> Floats:
-    """Measure (h, w) or (h, w, 3) pixels; photos above 65,536 pixels on every s-th triple of rows."""
+def image_metrics(pixels: npt.NDArray[np.uint8], size: tuple[int, int] | None = None) -> Floats:
+    """Measure (h, w) or (h, w, 3) pixels; photos above 65,536 pixels on every s-th triple of rows.
+
+    `size` is (width, height) of the picture as it was sent, where the pixels are fewer.
+    """
     height, width = pixels.shape[:2]
     seen = pixels[:, :_COLUMNS]
     step = max(3, math.ceil(3 * height * seen.shape[1] / _WHOLE))
@@ -88,7 +91,7 @@ def image_metrics(pixels: npt.NDArray[np.uint8]) -> Floats:
         grey = np.concatenate((up, middle, down))
     brightness, variance = _moments(grey)
     sharpness = _moments(_laplacian(up, middle, down))[1] if min(height, width) >= 3 else 0.0
-    return np.array([brightness, math.sqrt(variance), sharpness, width, height], dtype=np.float32)
+    return np.array([brightness, math.sqrt(variance), sharpness, *(size or (width, height))], dtype=np.float32)
 
 
 def audio_metrics(samples: Floats, rate: int) -> Floats:

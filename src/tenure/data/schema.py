@@ -27,14 +27,19 @@ _WORDS = {"int": "an integer", "float": "a number", "bool": "true or false"}
 
 
 class InputSchema(msgspec.Struct, frozen=True):
-    """What an endpoint takes; `fields` are those of a record, none = any JSON object."""
+    """What an endpoint takes; `fields` are those of a record, none = any JSON object.
+
+    `min_side` is that of the project file's `decode`; where it is not set it is not written either, so that a
+    bundle without it keeps its hash.
+    """
 
     kind: InputKind
     fields: dict[str, Field] = {}
+    min_side: int | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def of(cls, spec: EndpointSpec) -> InputSchema:
-        return cls(spec.input, spec.fields)
+        return cls(spec.input, spec.fields, spec.decode.min_side or msgspec.UNSET)
 
     def check_record(self, record: object) -> Record:
         """Return the record with every declared field, None where an optional one is absent.
@@ -69,7 +74,19 @@ def breaks(old: Contract, new: Contract) -> tuple[str, ...]:
     """
     if old.input.kind != new.input.kind:
         return (f"input: {old.input.kind} became {new.input.kind}",)
-    return (*_output_breaks(old.output, new.output), *_field_breaks(old.input.fields, new.input.fields))
+    return (
+        *_output_breaks(old.output, new.output),
+        *_field_breaks(old.input.fields, new.input.fields),
+        *pixel_breaks(old.input, new.input),
+    )
+
+
+def pixel_breaks(old: InputSchema, new: InputSchema) -> tuple[str, ...]:
+    """Say how a version made for `old` would see other pixels under `new`; empty when it sees the same."""
+    if (old.min_side or 0) == (new.min_side or 0):
+        return ()
+    was, now = (f"{s.min_side} pixels" if s.min_side else "none" for s in (old, new))
+    return (f"decode.min_side: was {was}, is {now}, so the same photo has other pixels",)
 
 
 def compatible(old: Contract, new: Contract) -> bool:

@@ -47,6 +47,7 @@ def build_snapshot(
     payload: Payload,
     now_us: int,
     test_share: float = 0.2,
+    min_side: int = 0,
 ) -> Snapshot:
     """Freeze what was judged about requests since a time, and note it in `snapshots`.
 
@@ -58,8 +59,9 @@ def build_snapshot(
     """
     items = select(conn, endpoint, since_us=since_us)
     made = freeze(
-        items, endpoint, folder, since_us=since_us, payload=payload, now_us=now_us, test_share=test_share
-    )
+        items, endpoint, folder, since_us=since_us, payload=payload, now_us=now_us, test_share=test_share,
+        min_side=min_side,
+    )  # fmt: skip
     record(conn, made, now_us=now_us)
     return made
 
@@ -84,8 +86,11 @@ def freeze(
     payload: Payload,
     now_us: int,
     test_share: float = 0.2,
+    min_side: int = 0,
 ) -> Snapshot:
     """Write the folder of a snapshot, or return the one that holds the same already.
+
+    `min_side` is noted for whoever decodes its photos.
 
     Raises:
         ConflictError: nothing was judged, or no input is kept.
@@ -100,6 +105,7 @@ def freeze(
         rows = [msgspec.structs.replace(r, split=p) for r, p in zip(rows, parts.parts, strict=True)]
         _write(work / INDEX, b"".join(msgspec.json.encode(r) + b"\n" for r in rows))
         draft = _manifest(rows, parts, missing, endpoint=endpoint, since_us=since_us, work=work)
+        draft = msgspec.structs.replace(draft, min_side=min_side or msgspec.UNSET)
         sha = draft.sha()
         made = msgspec.structs.replace(draft, id=sha[:16], created_us=now_us)
         text = json.dumps(msgspec.to_builtins(made), sort_keys=True, indent=1, ensure_ascii=False)

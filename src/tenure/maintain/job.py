@@ -61,12 +61,14 @@ class Job:
         by: str,
         cause: str,
         progress: Callable[[str], None] | None = None,
+        min_side: int = 0,
     ) -> None:
         self.run = run
         self.endpoint = endpoint
         self._tools = tools
         self._claim = claim
         self._spec = spec
+        self._min_side = min_side
         self._by = by
         self._cause = cause
         self._progress = progress
@@ -120,8 +122,9 @@ class Job:
         now_us = tools.state.now_us()
         # No transaction is open while inputs are copied: the controller goes on writing.
         made = dataset.freeze(
-            items, self.endpoint, tools.folder, since_us=0, payload=tools.payload, now_us=now_us
-        )
+            items, self.endpoint, tools.folder, since_us=0, payload=tools.payload, now_us=now_us,
+            min_side=self._min_side,
+        )  # fmt: skip
         with tools.state.begin() as conn:
             dataset.record(conn, made, now_us=now_us)
             runs.change(conn, self.run, snapshot=made.id)

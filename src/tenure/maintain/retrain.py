@@ -169,6 +169,7 @@ class Retrainer:
             raise
         return Job(
             self._tools, claim, run=run, endpoint=endpoint, spec=spec.retrain, by=by, cause=cause,
+            min_side=spec.decode.min_side or 0,
             progress=progress,
         )  # fmt: skip
 

@@ -85,6 +85,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         labels: part -> label -> rows; empty where there are more than 200 labels.
         missing: judged items that could not be put in.
         files: path -> hash and size.
+        min_side: as the endpoint decodes photos; decode them alike: `read_image(data, min_side=…)`.
     """
 
     format: int = FORMAT
@@ -99,6 +100,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, dict[str, int]]
     missing: tuple[Missing, ...]
     files: dict[str, FileEntry]
+    min_side: int | msgspec.UnsetType = msgspec.UNSET
     created_us: int = 0
 
     def sha(self) -> str:

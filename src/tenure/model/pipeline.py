@@ -14,7 +14,7 @@ from tenure.model import stage as stages_
 from tenure.model.answer import Scores, as_prediction
 from tenure.model.stage import Stage
 from tenure.scope.project import Output
-from tenure.types import Failed, Input, Prediction
+from tenure.types import Failed, Image, Input, Prediction
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class Pipeline:
                 failed |= {i: value for i, value, f in zip(alive, values, fell, strict=True) if f}
                 alive = [i for i, f in zip(alive, fell, strict=True) if not f]
                 values = [value for value, f in zip(values, fell, strict=True) if not f]
-        return Results(self._merged(values, alive, failed), self._times(len(batch), spent))
+        return Results(_as_sent(self._merged(values, alive, failed), batch), self._times(len(batch), spent))
 
     def _merged(
         self, values: Sequence[Any], alive: Sequence[int], failed: dict[int, Failed]
@@ -136,6 +136,20 @@ class Pipeline:
         if self.output is None or isinstance(prediction, Failed):
             return prediction
         return check_output(prediction, self.output)
+
+
+def _as_sent(
+    answers: Sequence[Prediction | Failed], batch: Sequence[Input]
+) -> Sequence[Prediction | Failed]:  # fmt: skip
+    """Return answers whose regions are in pixels of the pictures as they were sent."""
+    if isinstance(answers, Scores) or not any(isinstance(item, Image) and item.reduced > 1 for item in batch):
+        return answers
+    return [
+        msgspec.structs.replace(answer, regions=tuple(map(item.as_sent, answer.regions)))
+        if isinstance(answer, Prediction) and answer.regions and isinstance(item, Image)
+        else answer
+        for answer, item in zip(answers, batch, strict=True)
+    ]
 
 
 def _run(name: str, stage: Stage, batch: Sequence[Any]) -> Sequence[Any]:

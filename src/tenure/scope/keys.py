@@ -218,9 +218,17 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "auto_deploy": Meaning("Start a rollout of what was trained and passed, without being asked.", _RETRAIN),
         "timeout": Meaning("Time after which the command is stopped.", _RETRAIN),
     },
+    p.Decode: {
+        "min_side": Meaning(
+            "JPEG photos are decoded at 1/2, 1/4 or 1/8 of their size as long as the shorter side keeps so many "
+            "pixels, which is faster. Versions are registered with it and answer no other.",
+            _LOG,
+        ),
+    },
     p.EndpointSpec: {
         "input": Meaning("What a request carries.", _LOG),
         "fields": Meaning("The fields of a record.", _LOG),
+        "decode": Meaning("How pictures are decoded.", _LOG),
         "output": Meaning("What this endpoint answers; without it `scope.y`.", _SERVING),
         "pipeline": Meaning("The steps of the model, in order.", "model"),
         "serve": Meaning("How requests are answered.", _SERVING),

@@ -277,11 +277,18 @@ class Retrain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     timeout: Span = 3600.0
 
 
+class Decode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a picture becomes pixels, the same for every version, at every time and place."""
+
+    min_side: Some | None = None  # None = JPEG files are decoded at their full size
+
+
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One stable name that clients call."""
 
     input: InputKind
     fields: dict[str, Field] = {}
+    decode: Decode = Decode()
     output: Output | None = None  # default: scope.y
     pipeline: tuple[StageSpec, ...] = ()
     serve: Serve = Serve()

@@ -105,6 +105,9 @@ def _endpoint(project: Project, name: str, spec: EndpointSpec) -> Iterator[Fault
         )
     if output.regions is not None and spec.input != "image":
         yield Fault(place, f"regions need input: image, not {spec.input}", needs)
+    if spec.decode.min_side is not None and spec.input != "image":
+        where = (f"{place}.input",)
+        yield Fault(f"{place}.decode.min_side", f"only pictures are decoded smaller, not {spec.input}", where)
     yield from _fields(spec, place)
     yield from _pipeline(spec, f"{place}.pipeline")
     yield from _rule_answers(spec, output, f"{place}.pipeline", needs)

@@ -67,6 +67,15 @@ def test_rows_carry_truth_input_unit_and_weight(world: World) -> None:
     assert rows[0].media_type == "image/png"
 
 
+def test_how_photos_are_decoded_goes_along_with_them(world: World) -> None:
+    photos(world, 4, lambda i: LABELS[i % 2])
+    plain, small = (freeze(world, lambda _: ("image/png", png(7)), min_side=n) for n in (0, 256))
+    assert small.manifest.min_side == 256
+    assert open_snapshot(small.path).manifest.min_side == 256
+    assert "min_side" not in (plain.path / "manifest.json").read_text()
+    assert small.id != plain.id
+
+
 def test_the_same_content_has_the_same_id_whenever_and_wherever_it_is_frozen(
     world: World, tmp_path: Path
 ) -> None:

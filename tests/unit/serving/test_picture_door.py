@@ -20,7 +20,7 @@ from tenure.deploy.serving.core import guard
 from tenure.deploy.serving.drawing import PALETTE
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import adapt
-from tenure.scope.project import EndpointSpec, Output, Serve
+from tenure.scope.project import Decode, EndpointSpec, Output, Serve
 from tenure.types import Box, Image, Level, Prediction
 
 SPOTS = Output(labels=("bright", "grey", "none"), regions="box")
@@ -117,6 +117,21 @@ def test_without_a_wish_the_answer_is_json_with_the_same_boxes(post: Any) -> Non
 def test_boxes_below_the_confidence_are_left_out(post: Any) -> None:
     reply = post("/v1/e/predict?confidence=0.4", content=photo(), headers={"Accept": "image/png"})
     assert [has(shown(reply), colour) for colour in PALETTE[:2]] == [True, False]
+
+
+def test_boxes_and_size_are_those_of_the_photo_that_was_sent(post: Any) -> None:
+    small = msgspec.structs.replace(WITH, decode=Decode(min_side=60))
+    whole, reduced = (
+        post(content=photo("JPEG"), spec=spec).json()["decision"]["regions"] for spec in (WITH, small)
+    )
+    for box, same in zip(reduced, whole, strict=True):
+        assert [box[c] for c in ("x1", "y1", "x2", "y2")] == pytest.approx(
+            [same[c] for c in ("x1", "y1", "x2", "y2")], abs=4
+        )
+    drawn = post(content=photo("JPEG"), spec=small, headers={"Accept": "image/png"})
+    assert shown(drawn).shape == (120, 160, 3)
+    (row,) = post.worlds[1].log.query("select x_width w, x_height h from predictions").to_pylist()
+    assert (row["w"], row["h"]) == (160, 120)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ class Inputs:
 
     def _element(self, body: bytes, *, left: int) -> Input:
         if self._schema.kind == "image":
-            return pictures.read_image(body, max_pixels=left)
+            return pictures.read_image(body, min_side=self._schema.min_side or 0, max_pixels=left)
         if self._schema.kind == "audio":
             return sound.read_audio(body, max_samples=left)
         if self._schema.kind == "text":
