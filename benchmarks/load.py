@@ -67,7 +67,7 @@ class Load:
         self.end = self.start + float(job["seconds"])
         self.latencies, self.late = array("d"), array("d")
         self.by_due = bool(job["rate"])  # whether the window holds what was due in it, or what was answered in it
-        self.sent = self.answered = self.bad = self.closed = 0
+        self.sent = self.answered = self.in_time = self.bad = self.closed = 0
         self.samples: list[tuple[int, int, str, str]] = []
 
     # One connection
@@ -120,6 +120,7 @@ class Load:
     def _count(self, at: Connection, head: bytes, body: bytes) -> None:
         now = _clock()
         self.answered += 1
+        self.in_time += self.start <= now <= self.end
         if self.start <= (at.since if self.by_due else now) <= self.end:
             self.latencies.append(now - at.since)
         if not head.startswith(b"HTTP/1.1 200"):
@@ -231,11 +232,19 @@ def run(job: dict[str, Any], requests: list[bytes]) -> dict[str, Any]:
         unanswered = load.closed_loop()
     cpu_s, took = _cpu_s() - used, min(_clock(), load.end) - began
     return {
-        "answers": len(load.latencies), "all": load.answered, "seconds": float(job["seconds"]), "bad": load.bad,
-        "closed": load.closed, "unanswered": unanswered, "ms": percentiles(load.latencies),
-        "late_ms": percentiles(load.late), "cpu_us": round(cpu_s / max(1, load.answered) * 1e6, 2),
-        "busy": round(cpu_s / took, 3), "samples": load.samples,
-    }  # fmt: skip
+        "answers": len(load.latencies),
+        "in_time": load.in_time,
+        "all": load.answered,
+        "seconds": float(job["seconds"]),
+        "bad": load.bad,
+        "closed": load.closed,
+        "unanswered": unanswered,
+        "ms": percentiles(load.latencies),
+        "late_ms": percentiles(load.late),
+        "cpu_us": round(cpu_s / max(1, load.answered) * 1e6, 2),
+        "busy": round(cpu_s / took, 3),
+        "samples": load.samples,
+    }
 
 
 def _cpu_s() -> float:

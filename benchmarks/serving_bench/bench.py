@@ -59,7 +59,8 @@ class Bench:
 
     def oip(self) -> None:
         bare = turns.Bare(self.folder)
-        for contender in (c.BASE, *self._contenders()):
+        base = [c.BASE] if self.told.contenders is None or c.BASE.name in self.told.contenders else []
+        for contender in (*base, *self._contenders()):
             self._measure(bare, contender, loads.OIP)
 
     def variants(self) -> None:

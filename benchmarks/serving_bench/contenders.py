@@ -86,7 +86,18 @@ VARIANTS = tuple(
     )
 )
 V2: dict[Name, Form] = {"record": wire.v2_json("/v2/models/risk/infer")}
-PEERS: tuple[Contender, ...] = ()
+_FORM: dict[Name, Form] = {"form": _PLAIN["form"]}
+_RECORD: dict[Name, Form] = {"record": _PLAIN["record"]}
+PEERS = (
+    Contender("mlserver", "mlserver_server.py", V2 | {"oip": V2["record"]}, peer="mlserver"),
+    Contender("litserve", "litserve_server.py", _RECORD | _FORM, peer="litserve"),
+    Contender("bentoml", "bentoml_server.py", _PLAIN, peer="bentoml"),
+    Contender("kserve", "kserve_server.py", V2, peer="kserve", oip="risk"),
+    Contender(
+        "mlflow", "mlflow_server.py", {"record": wire.mlflow("/invocations")}, peer="mlflow", prepares=True
+    ),
+    Contender("ray", "ray_server.py", _PLAIN, peer="ray"),
+)
 CEILING = Contender("nginx", "nginx_empty.py", {"record": _PLAIN["record"]}, checked=False)
 
 
@@ -154,7 +165,7 @@ class Running:
             return
         try:
             found = self.form_read(cell)(head, body)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except Exception as error:  # what a foreign server says may be anything
             raise WrongError(f"cannot read the answer ({error!r}): {body[:300]!r}") from error
         wire.check(truth, cell, number, found=found)
 
@@ -231,7 +242,7 @@ class Running:
         with pinned(self._cores):
             return subprocess.Popen(
                 [*self._command, *more], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-                start_new_session=True, cwd=self.folder, env=_environment(),
+                start_new_session=True, cwd=self.folder, env=_environment(self.contender),
             )  # fmt: skip
 
     def _problem(self, truth: Truth) -> str | None:
@@ -280,10 +291,13 @@ def pinned(cores: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of every contender: ours, without what would name another Python's modules."""
+def _environment(contender: Contender) -> dict[str, str]:
+    """Return a contender's environment: ours, and for a peer without what names another Python's modules."""
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return os.environ | quiet | {"PYTHONUNBUFFERED": "1"}
+    found = os.environ | quiet | {"PYTHONUNBUFFERED": "1"}
+    for name in ("PYTHONPATH", "VIRTUAL_ENV") if contender.peer else ():
+        found.pop(name, None)
+    return found
 
 
 def _role(process: psutil.Process) -> str:
@@ -300,9 +314,3 @@ def _free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
-
-
-def decode_head(head: str) -> dict[str, str]:
-    """Return header fields by lower-case name."""
-    pairs = (line.partition(":") for line in head.split("\r\n")[1:])
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}

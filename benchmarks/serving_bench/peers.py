@@ -11,11 +11,11 @@ from pathlib import Path
 COMMON = ("onnxruntime==1.32.0", "pillow>=12,<14")
 PINS: dict[str, tuple[str, ...]] = {
     "mlserver": ("mlserver==1.7.1", "uvloop<0.22"),  # its parallel workers ask for a loop that newer ones refuse
-    "litserve": ("litserve==0.2.19", "uvloop>=0.22"),
+    "litserve": ("litserve==0.2.19", "uvloop>=0.22", "python-multipart>=0.0.20"),
     "bentoml": ("bentoml==1.4.39", "uvloop>=0.22"),  # does not bring it, and is 1.2 times as fast with it
     "kserve": ("kserve==0.21.0",),
     "mlflow": ("mlflow==3.17.2",),
-    "ray": ("ray[serve]==2.60.0",),
+    "ray": ("ray[serve]==2.60.0", "python-multipart>=0.0.20"),
 }
 _INSTALL_S = 1500
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Protocol
 
 import psutil
 
-from serving_bench.contenders import SERVERS, Running, decode_head, pinned
+from serving_bench.contenders import SERVERS, Running, pinned
 from serving_bench.loads import Cell
 from serving_bench.models import Truth
-from serving_bench.wire import WrongError
+from serving_bench.wire import WrongError, decode_head, unchunked
 
 LOAD = Path(__file__).resolve().parents[1] / "load.py"
 Turn = dict[str, Any]
@@ -155,10 +155,12 @@ def _load(server: Running, truth: Truth, cell: Cell, pace: Pace) -> Turn:
         "warmup": pace.warmup, "rate": cell.rate, "seed": 1, "lengths": [len(r) for r in requests],
     }  # fmt: skip
     text = json.dumps(job).encode() + b"\n" + b"".join(requests)
-    with pinned(set(pace.client_cores)):
-        done = subprocess.run(
-            [sys.executable, str(LOAD)], input=text, capture_output=True, timeout=60 + pace.seconds
-        )
+    command = [sys.executable, str(LOAD)]
+    try:
+        with pinned(set(pace.client_cores)):
+            done = subprocess.run(command, input=text, capture_output=True, timeout=60 + pace.seconds)
+    except subprocess.TimeoutExpired as error:
+        raise VoidError(f"{server.contender.name}: {error}") from error
     if done.returncode:
         raise VoidError(f"the load generator failed: {done.stderr.decode()[-300:]}")
     found: Turn = json.loads(done.stdout)
@@ -166,11 +168,11 @@ def _load(server: Running, truth: Truth, cell: Cell, pace: Pace) -> Turn:
 
 
 def _check(server: Running, truth: Truth, cell: Cell, found: Turn) -> None:
-    for number, status, head, body in found.pop("samples"):
+    for number, status, text, wire in found.pop("samples"):
+        head = decode_head(text)
+        body = unchunked(head, wire.encode("latin-1"))
         try:
-            server.compare(
-                truth, cell, number, status=status, head=decode_head(head), body=body.encode("latin-1")
-            )
+            server.compare(truth, cell, number, status=status, head=head, body=body)
         except WrongError as error:
             raise VoidError(f"{server.contender.name}: {error}") from error
     failed = found["bad"] or not found["all"] or (found["unanswered"] and not cell.rate)
@@ -194,12 +196,14 @@ def _medians(turns: list[Turn], cell: Cell) -> dict[str, Any]:
         "cpu_us": median(lambda t: t["cpu_us"]),
     }
     if "busy" in turns[0]:
-        controller = median(lambda t: t["cpu_us_parts"].get("controller", 0.0))
-        late = median(lambda t: t["late_ms"].get("p99", 0.0))
         out |= {
-            "controller_cpu_us": controller, "client_busy": median(lambda t: t["busy"]), "late_p99_ms": late,
-            "unanswered": max(t["unanswered"] for t in turns), "others_s": median(lambda t: t["others_s"]),
-        }  # fmt: skip
+            "controller_cpu_us": median(lambda t: t["cpu_us_parts"].get("controller", 0.0)),
+            "client_busy": median(lambda t: t["busy"]),
+            "late_p99_ms": median(lambda t: t["late_ms"].get("p99", 0.0)),
+            "unanswered": max(t["unanswered"] for t in turns),
+            "in_time": median(lambda t: t["in_time"] / t["seconds"]),
+            "others_s": median(lambda t: t["others_s"]),
+        }
     return out
 
 

@@ -62,6 +62,23 @@ def check(truth: Truth, cell: Cell, number: int, *, found: Found) -> None:
             raise WrongError(f"input {number}, row {row}: {label} {confidence:.4f}, right is {want} {chance:.4f}")
 
 
+def decode_head(head: str) -> dict[str, str]:
+    """Return header fields by lower-case name."""
+    pairs = (line.partition(":") for line in head.split("\r\n")[1:])
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def unchunked(head: dict[str, str], body: bytes) -> bytes:
+    """Return the body of an answer as it came over the wire, without the marks of chunked coding."""
+    if not head.get("transfer-encoding", "").endswith("chunked"):
+        return body
+    out, at = b"", 0
+    while size := int(body[at : (end := body.index(b"\r\n", at))].partition(b";")[0], 16):
+        out += body[end + 2 : end + 2 + size]
+        at = end + 4 + size
+    return out
+
+
 # Plain forms: a record as JSON, a photo as it is or in a form; {"value", "confidence"} back
 
 
@@ -159,7 +176,7 @@ def read_v2(head: dict[str, str], body: bytes) -> Found:
     size = int(head.get("inference-header-content-length", len(body)))
     at = size
     for output in json.loads(body[:size])["outputs"]:
-        binary = output.get("parameters", {}).get("binary_data_size")
+        binary = (output.get("parameters") or {}).get("binary_data_size")
         data = body[at : at + int(binary)] if binary is not None else b""
         at += int(binary or 0)
         if output["datatype"] in ("FP32", "FP64") and int(output["shape"][-1]) == len(RISKS):
