@@ -32,6 +32,15 @@ _LAST_WORDS_S = 0.3
 """Time for a hung process to write where it stands before it is killed."""
 
 
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the largest that glibc takes
+    "MALLOC_TRIM_THRESHOLD_": str(128 * 2**20),
+    "MALLOC_TOP_PAD_": str(4 * 2**20),
+}
+"""Read by glibc when a process starts. By default it gives the buffers of each decoded picture back to the system
+and faults them in again with the next one: 150 page faults and a fifth of the time of a 480 x 480 JPEG."""
+
+
 class Role(NamedTuple):
     """A child to keep alive; `sock` is the socket that it serves, `worker` its slot or None."""
 
@@ -219,7 +228,9 @@ class Supervisor:
             str(read_end),
         ]  # fmt: skip
         try:
-            child.process = subprocess.Popen(command, pass_fds=(fd, read_end), stdin=subprocess.DEVNULL)
+            child.process = subprocess.Popen(
+                command, pass_fds=(fd, read_end), stdin=subprocess.DEVNULL, env=environment()
+            )
         except BaseException:
             _close(child)
             raise
@@ -247,6 +258,18 @@ class Supervisor:
                 return True
             if self._stopping.wait(0.02):
                 break
+        return False
+
+
+def environment() -> dict[str, str]:
+    """Return a child's environment: ours, and how glibc keeps memory where nobody said otherwise."""
+    return (MALLOC if _is_glibc() else {}) | os.environ
+
+
+def _is_glibc() -> bool:
+    try:
+        return bool(os.confstr("CS_GNU_LIBC_VERSION"))
+    except (ValueError, OSError, AttributeError):
         return False
 
 
