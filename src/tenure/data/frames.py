@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
@@ -293,6 +293,23 @@ class Frame:
         if schema.labels or schema.fields:
             return columnar.said(schema, self.columns(), i) | said
         return said
+
+    def vars(self) -> list[dict[str, Any]]:
+        """Return `var` of every row."""
+        schema = self.schema
+        blobs = self._blobs()
+        if not (schema.labels or schema.fields):
+            return [_decode(blob) if blob else {} for blob in blobs]
+        found = columnar.said_many(schema, self.columns())
+        return [said | _decode(blob) if blob else said for said, blob in zip(found, blobs, strict=True)]
+
+    def _blobs(self) -> list[bytes]:
+        at = self.offset + HEADER_BYTES + self.rows * _row_bytes(self.schema)
+        ends = struct.unpack_from(f"<{self.rows + 1}I", self._buffer, at)
+        start = at + 4 * (self.rows + 1)
+        if start + ends[-1] > self.end or any(a > b for a, b in pairwise(ends)):
+            raise StoreError("the frame does not fit its schema", code="frame_invalid", at=str(self.offset))
+        return [self._buffer[start + a : start + b] for a, b in pairwise(ends)]
 
     def __bytes__(self) -> bytes:
         return self._buffer[self.offset : self.end]

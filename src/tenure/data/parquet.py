@@ -118,7 +118,7 @@ def _derived(fixed: dict[str, Array]) -> dict[str, pa.Array]:
 
 
 def _variable(kind: Kind, parts: Sequence[Frame]) -> dict[str, pa.Array]:
-    blobs = [frame.var(i) for frame in parts for i in range(frame.rows)]
+    blobs = [var for frame in parts for var in frame.vars()]
     out = {}
     for key, form in VARIABLE[kind].items():
         values = [blob.get(key) for blob in blobs]

@@ -77,6 +77,8 @@ def _decoder(fields: Mapping[str, Field]) -> msgspec.json.Decoder[msgspec.Struct
     """Return a decoder into a struct with one attribute per field; it checks types and ranges as it reads."""
     if not fields or any(_is_impossible(field) for field in fields.values()):
         return None
+    if any(char in '"\\' or char < " " for name in fields for char in name):
+        return None  # names that msgspec does not take
     names = {f"f{i}": name for i, name in enumerate(fields)}
     members: list[Any] = []
     for attribute, field in zip(names, fields.values(), strict=True):
