@@ -23,6 +23,7 @@ class StartLevel(StrEnum):
 def add_to(app: typer.Typer) -> None:
     """Add this file's commands."""
     app.command("load")(load)
+    app.command("plan")(plan)
 
 
 def load(
@@ -122,3 +123,63 @@ def load(
                 done = run.once(ready, found, console, serve=desk.spec(name).serve)
     run.keep(done, json=json, plot=plot, title=f"{name} at {ready.rate:g} requests a second")
     raise typer.Exit(done.code)
+
+
+def plan(
+    endpoint: Annotated[
+        str | None, typer.Argument(help="Its name; not needed where there is only one.", show_default=False)
+    ] = None,
+    mean_qps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Mean requests a second, for log and people. Default: serve.qps.", show_default=False
+        ),
+    ] = None,
+    automated: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of requests that the model decides. Default: as it is now.",
+            show_default=False,
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Default: of this machine.", show_default=False),
+    ] = None,
+    samples: Annotated[
+        Path | None, typer.Option(exists=True, help="Inputs, as `tenure load` takes them.", show_default=False)
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write all figures there; - is stdout.", show_default=False)
+    ] = None,
+    project: ProjectOption = None,
+) -> None:
+    """Predict what an endpoint needs: workers and machines, log a day, people for review.
+
+    The version in force is run in this process at batches of 1 to 64, and the server's own cost is measured on a
+    temporary server. The rate that holds `serve.latency` is then simulated. Each number is shown with its origin:
+    measured, from the file, or assumed. It takes about 20 s. `tenure load --find` measures what this predicts.
+
+    Exit code 0: this machine with the file's workers is enough for serve.qps, and people are enough. 1: not.
+
+    Examples:
+    - `tenure plan`
+    - `tenure plan phones --mean-qps 40 --automated 0.9`
+    - `tenure plan phones --cores 16 --json plan.json`
+    """  # fmt: skip
+    from rich.console import Console
+
+    from tenure.cli import capacity_plan as planning
+    from tenure.cli import capacity_run as run
+    from tenure.cli.office import office
+
+    console = Console(stderr=str(json) == "-", highlight=False)
+    with office(project) as desk:
+        name = desk.endpoint(endpoint)
+        inputs = run.inputs(desk, name, samples)
+        found = planning.make(desk, name, inputs, mean_qps=mean_qps, automated=automated, cores=cores)
+    planning.show(found, console)
+    run.write_json({"plan": planning.as_plain(found)}, json, title=name)
+    raise typer.Exit(0 if found.holds and found.enough_people is not False else 1)

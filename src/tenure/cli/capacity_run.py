@@ -138,7 +138,8 @@ def target(desk: Office, place: Place, console: Console) -> Iterator[Target]:
             code="live_server", at=live.address,
         )  # fmt: skip
     with trial.copied(desk.project, desk.state, workers=place.workers, level=place.level) as project:
-        console.print(f"starting a temporary copy with {project.server.workers} workers")
+        count = project.server.workers
+        console.print(f"starting a temporary copy with {count} worker{'s' if count > 1 else ''}")
         with served(project) as found:
             yield found
 
@@ -216,11 +217,17 @@ def rest(target: Target, clock: Clock) -> None:
 
 def keep(done: Done, *, json: Path | None, plot: Path | None, title: str) -> None:
     """Write the figures and the chart where the user wants them."""
-    if json is not None:
-        text = msgspec.json.format(msgspec.json.encode({"format": 1, "title": title, **done.figures}), indent=2)
-        if str(json) == "-":
-            print(text.decode())
-        else:
-            json.write_bytes(text)
+    write_json(done.figures, json, title=title)
     if plot is not None:
         chart.save(msgspec.structs.replace(done.chart, title=f"{title}: {done.chart.title}"), plot)
+
+
+def write_json(figures: dict[str, Any], path: Path | None, *, title: str) -> None:
+    """Write figures to a file, or to stdout for `-`; nowhere for None."""
+    if path is None:
+        return
+    text = msgspec.json.format(msgspec.json.encode({"format": 1, "title": title, **figures}), indent=2)
+    if str(path) == "-":
+        print(text.decode())
+    else:
+        path.write_bytes(text)

@@ -358,7 +358,8 @@ def main() -> None:
     load = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Load)
     _allow_connections(load.connections)
     raw = uvloop.run(run(load, clock=SystemClock()))
-    sys.stdout.buffer.write(msgspec.msgpack.encode(raw))
+    with open(1, "wb", closefd=False) as out:  # an unbuffered sys.stdout may write a part and say no more
+        out.write(msgspec.msgpack.encode(raw))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import mimetypes
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
+
 from tenure.data.decode import decode
 from tenure.data.schema import InputSchema
 from tenure.errors import CaseError, MissingError
 from tenure.model.bundle import Bundle, Sample
+from tenure.scope.project import Field
+from tenure.seeds import generator
 
 UNIT = "load-test"
 """The `Tenure-Unit` of every request of a load test, so that it can be told from real ones in the log."""
@@ -66,6 +71,31 @@ def check(samples: Sequence[Sample], schema: InputSchema) -> None:
             raise CaseError(
                 f"sample {number}: {error.message}", code=error.code, at=error.at, status=error.status
             ) from error
+
+
+def varied(samples: Sequence[Sample], schema: InputSchema, *, count: int = 256, seed: int = 0) -> list[Sample]:
+    """Return so many inputs whose numbers differ a little, so that a log of them compresses as life's would.
+
+    Numbers of type `float` move by about a tenth, within their range; other inputs stay as they are.
+    """
+    if schema.kind != "record":
+        return list(samples)
+    rng, out = generator(seed), []
+    for number in range(count):
+        sample = samples[number % len(samples)]
+        record = schema.check_record(msgspec.json.decode(sample.body))
+        for name, field in schema.fields.items():
+            value = record.get(name)
+            if field.type == "float" and isinstance(value, int | float):
+                record[name] = _moved(float(value), field, float(rng.normal()))
+        out.append(Sample(msgspec.json.encode(record), sample.media_type))
+    return out
+
+
+def _moved(value: float, field: Field, draw: float) -> float:
+    low = -math.inf if field.min is None else field.min
+    high = math.inf if field.max is None else field.max
+    return min(max(value * (1 + draw / 10), low), high)
 
 
 def as_requests(

@@ -59,10 +59,11 @@ def copied(
 
 
 @contextmanager
-def with_constant(project: Project, state: State, endpoint: str) -> Iterator[Project]:
+def with_constant(project: Project, state: State, endpoint: str, *, scores: bool = False) -> Iterator[Project]:
     """Give a project of one endpoint, one worker, level `full`, whose model answers at once and always the same.
 
-    What such a server costs is what tenure itself costs: reading, deciding, logging, replying.
+    What such a server costs is what tenure itself costs: reading, deciding, logging, replying. `scores` says
+    that the version answers in columns.
 
     Raises:
         MissingError: no version is registered.
@@ -72,7 +73,7 @@ def with_constant(project: Project, state: State, endpoint: str) -> Iterator[Pro
         made = trial_project(project, Path(place), workers=1, level="full")
         made = msgspec.structs.replace(made, endpoints={endpoint: made.endpoints[endpoint]})
         with _fresh(made) as copy:
-            _register_constant(copy, made, endpoint, found)
+            _register_constant(copy, made, endpoint, found, scores=scores)
         yield made
 
 
@@ -175,11 +176,14 @@ def _copy_bundles(source: Path, target: Path, names: Sequence[str]) -> None:
         shutil.copytree(source / bundle.FOLDER / name, target / bundle.FOLDER / name)
 
 
-def _register_constant(state: State, project: Project, endpoint: str, found: bundle.Bundle) -> None:
+def _register_constant(
+    state: State, project: Project, endpoint: str, found: bundle.Bundle, *, scores: bool
+) -> None:
     from tenure.deploy.capacity import constant
 
     expected, spec = found.manifest.expected, project.endpoints[endpoint]
-    stage = StageRef("constant", "constant:Constant", placement(found, spec), {"answer": as_plain(expected)})
+    options = {"answer": as_plain(expected), "scores": scores}
+    stage = StageRef("constant", "constant:Constant", placement(found, spec), options)
     ref = found.manifest.sample
     weights = project.folder() / "no-weights"
     weights.mkdir()
