@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
+import importlib.util
 import logging
 import os
 import signal
@@ -274,6 +275,7 @@ class Server:
             self.page = ControlPage.create(self.folder / "control.page", workers=options.workers)
             self._data = undo.enter_context(supervisor.bind(options.host, options.port))
             self._console = undo.enter_context(supervisor.bind(options.host, options.console_port))
+            self._rpc = undo.enter_context(self._reserved())
             launch = msgspec.json.encode(Launch(self.project, open_loopback))
             (self.folder / "launch.json").write_bytes(launch)
             undo.pop_all()
@@ -287,6 +289,18 @@ class Server:
         self.supervisor = Supervisor(roles, page=self.page, clock=SystemClock(), limits=limits)
         self.url = _url(self._data)
         self.console_url = _url(self._console)
+
+    def _reserved(self) -> contextlib.AbstractContextManager[socket.socket | None]:
+        """Hold the port of gRPC, which the workers share; where it is 0, the project gets the found one."""
+        options = self.project.server
+        if options.grpc_port is None:
+            return contextlib.nullcontext()
+        if importlib.util.find_spec("grpc") is None:
+            raise ProjectError(["server.grpc_port: gRPC is not installed; run `pip install 'tenure[grpc]'`"])
+        sock = supervisor.reserve(options.host, options.grpc_port)
+        server = msgspec.structs.replace(options, grpc_port=sock.getsockname()[1])
+        self.project = msgspec.structs.replace(self.project, server=server)
+        return sock
 
     def _check_tokens(self, open_loopback: bool) -> None:
         if open_loopback:
@@ -326,6 +340,8 @@ class Server:
     def stop(self) -> None:
         """End all processes; what was answered is in the log."""
         self.supervisor.stop()
+        if self._rpc is not None:
+            self._rpc.close()
         os.close(self._lock)
 
     def __enter__(self) -> Server:

@@ -1,4 +1,4 @@
-"""KServe's own client against a real server; its environment is heavy, so `./do test --foreign` runs it."""
+"""Clients whose environment is heavy, KServe's and those of gRPC: `./do test --foreign` runs them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,19 @@ def python() -> Path:
 
 @pytest.fixture(scope="module")
 def server(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
-    with foreign_server.running(tmp_path_factory.mktemp("kserve")) as made:
+    with foreign_server.running(tmp_path_factory.mktemp("kserve"), grpc_port=0) as made:
         yield made
 
 
 def test_the_rest_client_finds_what_it_expects(python: Path, server: tuple[Server, str]) -> None:
     up, token = server
     assert len(set(run(python, "kserve_rest.py", [up.url.removeprefix("http://"), token]))) == 6
+
+
+@pytest.mark.parametrize(("script", "checks"), [("triton_grpc", 8), ("kserve_grpc", 3)])
+def test_the_grpc_clients_find_what_they_expect(
+    python: Path, server: tuple[Server, str], script: str, checks: int
+) -> None:
+    up, token = server
+    port = up.project.server.grpc_port
+    assert len(set(run(python, f"{script}.py", [f"127.0.0.1:{port}", token]))) == checks

@@ -246,6 +246,9 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "host": Meaning("Address to bind; other than loopback needs tokens.", _SYSTEM),
         "port": Meaning("Port of the endpoints; 0 picks a free one.", _SYSTEM),
         "console_port": Meaning("Port of the console and its API; 0 picks a free one.", _SYSTEM),
+        "grpc_port": Meaning(
+            "Port of the Open Inference Protocol over gRPC; 0 picks a free one. Needs `tenure[grpc]`.", _SERVING
+        ),
         "workers": Meaning("Worker processes.", _SYSTEM),
         "drain": Meaning("Longest time that a stopping worker finishes what it has in hand.", _SYSTEM),
         "notice": Meaning(

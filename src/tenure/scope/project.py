@@ -307,6 +307,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host: str = "127.0.0.1"
     port: Port = 8700
     console_port: Port = 8701
+    grpc_port: Port | None = None  # the Open Inference Protocol over gRPC
     workers: Some = 2
     drain: Duration = 5.0  # a stopping worker finishes what it has in hand
     notice: Duration = 0.0  # ready is false so long before the server takes no more connections

@@ -72,6 +72,8 @@ def _top(project: Project) -> Iterator[Fault]:
         yield Fault(
             "server.console_port", f"expected another port than server.port, {server.port}", ("server.port",)
         )
+    if server.grpc_port and server.grpc_port in (server.port, server.console_port):
+        yield Fault("server.grpc_port", f"expected a port of its own, got {server.grpc_port}", ("server.port",))
     if server.state is not None and not server.state.startswith(("sqlite:", "postgresql")):
         yield Fault("server.state", f"expected a postgresql://… or sqlite:///… URL, got {server.state!r}")
 

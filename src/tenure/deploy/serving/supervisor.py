@@ -282,6 +282,12 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _bound(sock, host, port).listen(2048)
+    sock.setblocking(False)
+    return sock
+
+
+def _bound(sock: socket.socket, host: str, port: int) -> socket.socket:
     try:
         sock.bind((host, port))
     except OSError as error:
@@ -290,9 +296,18 @@ def bind(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror}; choose another port or stop what uses it",
             code="address_in_use", at=f"{host}:{port}",
         ) from error  # fmt: skip
-    sock.listen(2048)
-    sock.setblocking(False)
     return sock
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """Return a socket that holds an address without listening, so that every worker may listen there itself.
+
+    Raises:
+        ConflictError: the address cannot be bound.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return _bound(sock, host, port)
 
 
 def claim(folder: Path) -> int:

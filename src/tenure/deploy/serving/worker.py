@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -22,6 +22,9 @@ from tenure.deploy.serving.core import Core
 from tenure.deploy.serving.protocol import Service, protocol_of
 from tenure.scope.project import Server
 from tenure.settings import Settings
+
+if TYPE_CHECKING:
+    from tenure.deploy.serving.oip.rpc import RpcDoor
 
 _log = logging.getLogger("tenure.serving")
 FAREWELL_S = 1.0
@@ -84,15 +87,18 @@ async def serve(
     gc.freeze()  # what is imported stays: no later collection has to walk through it
     polling = loop.create_task(_poll(core, service, settings.page_poll_s))
     stopping = loop.create_task(stop.wait())
+    rpc = _rpc(core, page=page, slot=slot, clock=clock, server=server)
     await _until_ready(page, slot, stop)
     serving = loop.create_task(http.serve(sockets=[sock]))
+    if rpc is not None:
+        await rpc.begin()
     await asyncio.wait({stopping, serving, polling}, return_when=asyncio.FIRST_COMPLETED)
     slot.state = "draining"
     service.is_open = False
     if page.ending and server.notice:
         await asyncio.sleep(server.notice)
     core.release_waiting()
-    await http.drain(min(FAREWELL_S, server.drain))
+    await asyncio.gather(http.drain(min(FAREWELL_S, server.drain)), *([rpc.end(server.drain)] if rpc else ()))
     http.should_exit = True
     await serving
     polling.cancel()
@@ -100,6 +106,14 @@ async def serve(
     service.tally.flush()
     core.close()
     slot.state = "empty"
+
+
+def _rpc(core: Core, *, page: ControlPage, slot: Slot, clock: Clock, server: Server) -> RpcDoor | None:
+    if server.grpc_port is None:
+        return None
+    from tenure.deploy.serving.oip import rpc  # an extra that others need not install
+
+    return rpc.RpcDoor(core, page=page, slot=slot, clock=clock, server=server)
 
 
 async def _until_ready(page: ControlPage, slot: Slot, stop: asyncio.Event) -> None:
