@@ -29,7 +29,7 @@ from tenure.deploy.serving.core import Core, guard
 from tenure.deploy.serving.journal import Journal
 from tenure.deploy.serving.runner import Fleet
 from tenure.deploy.serving.supervisor import Limits, Role, Supervisor
-from tenure.errors import AccessError, ModelError, StoreError
+from tenure.errors import AccessError, ModelError, ProjectError, StoreError
 from tenure.model.apart import limit_of
 from tenure.model.bundle import find_bundle, load, open_bundle, smoke_test
 from tenure.model.manifest import Manifest
