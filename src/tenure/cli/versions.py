@@ -45,6 +45,7 @@ def register(
     version: Annotated[
         str | None, typer.Option(help="Your own number or tag; kept with the version.", show_default=False)
     ] = None,
+    measure: Annotated[bool, typer.Option(help="Measure latency and memory in a new process.")] = True,
     project: ProjectOption = None,
     endpoint: EndpointOption = None,
     json: JsonOption = False,
@@ -79,7 +80,8 @@ def register(
     with registering.shown(quiet=json) as progress:
         made = make(
             endpoint, stages, sample=registering.sample(sample), files=files, labels=label or None, name=name,
-            provenance={"version": version} if version else None, project=project, progress=progress,
+            provenance={"version": version} if version else None, project=project, measure=measure,
+            progress=progress,
         )  # fmt: skip
     registering.tell(made, endpoint, project, json=json)
 

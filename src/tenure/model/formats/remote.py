@@ -150,7 +150,9 @@ class RemoteModel(Tabular):
             if left <= 0:
                 raise TimeoutError
             sock.settimeout(left)
-        sock.settimeout(self.timeout)
+        answer.close()  # it was read to its end; the connection stays
+        if connection.sock is sock:  # else the server wanted it closed
+            sock.settimeout(self.timeout)
         return answer.status, _json(bytes(content), answer.status)
 
     def _connection(self) -> http.client.HTTPConnection:
