@@ -77,7 +77,7 @@ class _Check:
 
     def _answers(self, batch: list[Any]) -> list[Any]:
         given = call(self._stage, [_copy(item) for item in batch])
-        return [as_prediction(answer) for answer in given] if self._final else given
+        return [as_prediction(answer) for answer in given] if self._final else list(given)
 
     def _unanswered(self) -> list[str]:
         return [f"sample {i}: {a.reason}" for i, a in enumerate(self._alone) if isinstance(a, Failed)]

@@ -203,6 +203,7 @@ def core(
         _same_pixels(project, version, bundle.manifest)
         pipeline = load(bundle, trusted=project.trust, clock=clock, apart=_apart(project, bundle.manifest))
         smoke_test(pipeline, bundle)
+        pipeline.budgets = _budgets(project, bundle.manifest)
         return pipeline
 
     def is_inline(version: str) -> bool:
@@ -215,6 +216,14 @@ def core(
         fleet=Fleet(load_version, clock=clock, inline=is_inline), journal=journal, secret=secret(folder),
         may=guard(tokens.check, open_loopback=launch.open_loopback), archive=_archive(folder),
     )  # fmt: skip
+
+
+def _budgets(project: Project, manifest: Manifest) -> dict[str, float]:
+    """Return the stages' budgets of the endpoint that a version belongs to, where an overrun has consequences."""
+    spec = project.endpoints.get(manifest.endpoint)
+    if spec is None or spec.serve.on_overrun == "wait":
+        return {}
+    return {stage.stage: stage.budget for stage in spec.pipeline if stage.budget is not None}
 
 
 def _apart(project: Project, manifest: Manifest) -> dict[str, float]:

@@ -80,9 +80,13 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A stage could not answer this item; the others in the batch are unaffected."""
+    """A stage could not answer this item; the others in the batch are unaffected.
+
+    `late` says that there was no time left for it.
+    """
 
     reason: str
+    late: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True):

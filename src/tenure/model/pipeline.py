@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import msgspec
@@ -69,6 +70,8 @@ class Pipeline:
         self.stages = tuple(stages)
         self.output = output
         self._clock = clock or SystemClock()
+        self.budgets: Mapping[str, float] = {}
+        """Stage -> seconds that a batch may spend in it; what is then left to do is given up as late."""
         self._known_terms: tuple[str, ...] | None = None  # labels that were compared with the output before
 
     @property
@@ -81,12 +84,18 @@ class Pipeline:
         alive: Sequence[int] = range(len(batch))
         failed: dict[int, Failed] = {}
         spent: list[tuple[Sequence[int], int]] = []
+        last = self.stages[-1][0]
         for name, stage in self.stages:
             if not alive:
                 break
             start = self._clock.monotonic_ns()
             values = _run(name, stage, values)
-            spent.append((alive, (self._clock.monotonic_ns() - start) // 1000 // len(alive)))
+            took_us = (self._clock.monotonic_ns() - start) // 1000
+            spent.append((alive, took_us // len(alive)))
+            if name != last and took_us > self.budgets.get(name, math.inf) * 1e6:
+                told = f"stage {name} took {took_us / 1000:g} ms of its {self.budgets[name] * 1000:g} ms"
+                late = Failed(told, late=True)
+                values = [value if isinstance(value, Failed) else late for value in values]
             if not isinstance(values, Scores) and any(isinstance(value, Failed) for value in values):
                 fell = [isinstance(value, Failed) for value in values]
                 failed |= {i: value for i, value, f in zip(alive, values, fell, strict=True) if f}
@@ -159,4 +168,4 @@ def _run(name: str, stage: Stage, batch: Sequence[Any]) -> Sequence[Any]:
         return [Failed(f"stage {name}: {error.message}")] * len(batch)
     if isinstance(answers, Scores):
         return answers
-    return [Failed(f"stage {name}: {a.reason}") if isinstance(a, Failed) else a for a in answers]
+    return [Failed(f"stage {name}: {a.reason}", a.late) if isinstance(a, Failed) else a for a in answers]

@@ -204,8 +204,8 @@ def _fallback(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]
     fallback, at = spec.serve.on_timeout, f"{place}.serve.on_timeout"
     if fallback is None:
         if spec.serve.on_overrun == "fallback":
-            needs = (f"{place}.serve",)
-            yield Fault(f"{place}.serve.on_overrun", "fallback needs on_timeout: it names the decision", needs)
+            told = "fallback needs on_timeout: it names the decision"
+            yield Fault(f"{place}.serve.on_overrun", told, (f"{place}.serve",))
         return
     if output.kind == "label" and output.labels and fallback.decide not in output.labels:
         got, labels = fallback.decide, ", ".join(output.labels)

@@ -171,7 +171,7 @@ class Answering:
             work.stage_us, work.prediction = spent, as_logged(said_)
             work.status = Status.OK
             if isinstance(said_, Failed):
-                work.status = Status.EXPIRED if batch.expired else Status.FAILED
+                work.status = Status.EXPIRED if said_.late else Status.FAILED
             lanes.setdefault(id(work.lane), []).append(i)
         for group in lanes.values():
             of_lane = [works[i] for i in group]
@@ -635,10 +635,12 @@ def _outcome(batch: Batch) -> tuple[Sequence[Prediction | Failed], Sequence[tupl
         if predictions is not None:
             return predictions, results.stage_us  # type: ignore[attr-defined]
         return [r.prediction for r in results], [r.stage_us for r in results]
-    why = "expired" if batch.expired else f"{type(batch.error).__name__}: {batch.error}"
-    if not batch.expired:
+    if batch.expired:
+        fell = Failed("expired", late=True)
+    else:
         _log.error("a batch failed below the pipeline", exc_info=batch.error)
-    return [Failed(why[:500])] * len(batch.jobs), [()] * len(batch.jobs)
+        fell = Failed(f"{type(batch.error).__name__}: {batch.error}"[:500])
+    return [fell] * len(batch.jobs), [()] * len(batch.jobs)
 
 
 def _part(batch: Batch, indices: Sequence[int]) -> Batch:

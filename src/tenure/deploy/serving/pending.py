@@ -182,6 +182,11 @@ def answer_of(row: dict[str, Any], public_id: str) -> Answer:
     if row["route"] == "refused":
         code, _, reason = str(row.get("reason") or "").partition(": ")
         raise CaseError(reason or "the request was refused", code=code or "refused", at=row.get("at"))
+    if row["route"] == "none":
+        raise CaseError(
+            "this row was scored without anybody deciding; its prediction is in the log and the output",
+            code="no_decision", at=public_id, status=404,
+        )  # fmt: skip
     regions, confidence = boxes_of(row.get("regions")), shown(row["confidence"])
     prediction = None
     if row["status"] == "ok":
