@@ -279,6 +279,12 @@ class Registry:
         _refuse(breaks(live.contract, new), f"clients of {version} could not use it", endpoint)
 
 
+def refuses_partial(conn: Connection, version: str) -> str | None:
+    """Say why a registered version can never be `partial`, None when it may earn it or is not known."""
+    text = conn.execute(sa.select(t.versions.c.manifest).where(t.versions.c.id == version)).scalar()
+    return None if text is None else manifest.refuses_partial(manifest.parse(str(text).encode())[0])
+
+
 def _refuse(faults: Sequence[str], what: str, endpoint: str) -> None:
     if faults:
         raise ModelError(f"{what}: {'; '.join(faults)}", at=endpoint, code="incompatible_schema")

@@ -9,6 +9,7 @@ import pytest
 
 import tenure
 from tenure.checks import check_stage
+from tenure.model.bundle import find_bundle, open_bundle
 from tenure.model.manifest import ABOUT, Manifest
 from tenure.types import Image
 
@@ -36,6 +37,19 @@ def test_every_example_is_python() -> None:
     assert len(blocks()) == 7
     for name, text in blocks().items():
         compile(text, name, "exec")
+
+
+def test_the_rule_of_the_page_about_formats_is_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "howto" / "formats.md").read_text()
+    (text,) = re.findall(r"```python\n# baseline.py\n(.*?)```", page, re.DOTALL)
+    said: dict[str, str] = {}
+    exec(compile(text.replace("tenure.register(", "said = tenure.register(", 1), "baseline.py", "exec"), said)
+    made = open_bundle(find_bundle(tmp_path / "tenure-data", said["said"])).manifest
+    assert (made.name, made.expected.value, made.confidence) == ("rule", "ok", "stated")
+    assert list(made.input.fields) == ["amount", "country"]
 
 
 @pytest.mark.skipif(not hasattr(tenure, "Prediction"), reason="the package does not export its public names yet")
