@@ -15,7 +15,8 @@ Parts:
   record    one record of 30 numbers, 100 boosted trees in ONNX: closed loop at 1, 16, 64 connections; open loop
             (Poisson arrivals, latency from when a request was due) at 200 and 1,000 a second; against the base
   photo     a JPEG of 480 x 480 pixels, 30 KB, into a small convolutional network; raw and as a form; all of a
-            server on one core, the load generator on another; against the base
+            server on one core, the load generator on another; against the base; ours decodes at the least size
+            that has 128 pixels, ours-all-pixels all of them as the others do
   oip       Open Inference Protocol with binary tensors, 1, 32 and 256 rows; against ONNX Runtime in a bare loop
   variants  ours with a canary and a full shadow, with a log that reaches the disk, with the model in a thread,
             with 2 workers; against plain ours
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -49,7 +51,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=PARTS + LONG, default=PARTS, metavar="PART", help="parts to run"
     )
-    parser.add_argument("--contenders", nargs="+", metavar="NAME", help="ours, nginx, or peers; default: all")
+    parser.add_argument(
+        "--contenders", nargs="+", metavar="NAME", help="by name, such as ours, nginx, ours-canary; default: all"
+    )
     parser.add_argument(
         "--peers", nargs="*", choices=tuple(peers.PINS), metavar="NAME",
         help=f"install and include other servers, all without a name: {', '.join(peers.PINS)}",
@@ -70,10 +74,12 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     told, start = arguments(), time.perf_counter()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all servers are ended then, too
     with tempfile.TemporaryDirectory(prefix="bench-models-") as folder:
         bench = Bench(told, Path(folder))
         bench.install()
         bench.run()
+        print(f"\n== all results; the last three columns are ratios\n{report.table(bench.report)}")
         print("\n== targets")
         for target in report.targets(bench.report):
             print(target)

@@ -1,7 +1,8 @@
 """Our server with everything on: log before the reply, routing, draws, metrics, profiles, and the controller.
 
 Variants: `power` (the log reaches the disk before the reply), `thread` (the model runs in a thread), `canary` (a
-second version answers 5 % and sees all the rest in shadow).
+second version answers 5 % and sees all the rest in shadow), `pixels` (photos are decoded whole; else at the least
+size that has the network's 128 pixels).
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ def project(told: Any) -> p.Project:
         endpoints = {"risk": endpoint}
     else:
         parts = p.Output(labels=work.PARTS)
-        endpoints = {"photo": p.EndpointSpec(input="image", output=parts, automation=automation, log=log)}
+        decode = p.Decode(min_side=None if told.variant == "pixels" else work.SIDE)
+        endpoints = {
+            "photo": p.EndpointSpec(input="image", decode=decode, output=parts, automation=automation, log=log)
+        }
     server = p.Server(port=told.port, console_port=0, workers=told.workers)
     made = p.Project(
         project="bench", root=str(told.folder), scope=p.Scope(case="new"), endpoints=endpoints, server=server

@@ -9,7 +9,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +67,27 @@ class Bench:
         with self._up(c.OURS, "record") as plain:
             if plain is None:
                 return
-            for variant in c.VARIANTS:
+            named = [v for v in c.VARIANTS if v.name in (self.told.contenders or ())]
+            for variant in named or c.VARIANTS:
                 self._measure(turns.Served(plain, self.truth), variant, loads.VARIANTS)
 
     def soak(self) -> None:
-        with self._up(c.OURS, "record") as server:
-            if server is not None:
-                self.report["soak"] = long.soak(server, self.truth, minutes=self.told.soak)
+        self._long("soak", lambda server: long.soak(server, self.truth, minutes=self.told.soak))
 
     def swaps(self) -> None:
-        with self._up(c.OURS, "record") as server:
-            if server is not None:
-                self.report["swaps"] = long.swaps(server, self.truth, times=self.told.swaps)
+        self._long("swaps", lambda server: long.swaps(server, self.truth, times=self.told.swaps))
 
     # How
+
+    def _long(self, part: str, measure: Callable[[c.Running], dict[str, Any]]) -> None:
+        with self._up(c.OURS, "record") as server:
+            if server is None:
+                return
+            try:
+                self.report[part] = measure(server)
+            except (turns.VoidError, RuntimeError, OSError) as error:
+                self._skip(part, str(error))
+            self._note(server)
 
     def _against_base(self, cells: Sequence[loads.Cell], *, cores: set[int] | None = None) -> None:
         with self._up(c.BASE, cells[0].kind, cores) as base:
@@ -145,7 +152,7 @@ class Bench:
 
     def _contenders(self) -> list[c.Contender]:
         asked = self.told.contenders
-        all_ = [c.OURS, *(p for p in c.PEERS if p.peer in self.told.peers), c.CEILING]
+        all_ = [c.OURS, c.ALL_PIXELS, *(p for p in c.PEERS if p.peer in self.told.peers), c.CEILING]
         return [each for each in all_ if asked is None or each.name in asked]
 
     def _note(self, server: c.Running, *, started: bool = False) -> None:

@@ -76,13 +76,16 @@ _OURS: dict[Name, Form] = {
 _RISK_ONLY: dict[Name, Form] = {"record": _OURS["record"]}
 BASE = Contender("base", "fastapi_base.py", {**_PLAIN, "oip": wire.v2_json("/v2/models/risk/infer")})
 OURS = Contender("ours", "ours.py", _OURS, oip="risk", prepares=True)
+ALL_PIXELS = OURS._replace(
+    name="ours-all-pixels", forms={n: _OURS[n] for n in ("photo", "form")}, oip=None, variant="pixels"
+)
 VARIANTS = tuple(
-    OURS._replace(name=f"ours, {name}", forms=_RISK_ONLY, variant=variant, workers=workers)
+    OURS._replace(name=f"ours-{name}", forms=_RISK_ONLY, oip=None, variant=variant, workers=workers)
     for name, variant, workers in (
         ("canary", "canary", 1),  # and a full shadow
         ("power", "power", 1),
         ("thread", "thread", 1),
-        ("2 workers", "", 2),
+        ("2-workers", "", 2),
     )
 )
 V2: dict[Name, Form] = {"record": wire.v2_json("/v2/models/risk/infer")}
@@ -108,7 +111,7 @@ class Running:
         self.contender = contender
         self.kind: Kind = kind
         self.port = _free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"bench-{contender.script.partition('.')[0]}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"bench-{Path(contender.script).stem}-"))
         self.first_answer_s = 0.0
         self._command = [
             python, str(SERVERS / contender.script), kind, str(models), "--folder", str(self.folder),

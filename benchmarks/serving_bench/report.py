@@ -62,12 +62,41 @@ def _spread(ratio: dict[str, float]) -> str:
     return f"{ratio['median']:.2f} ({ratio['min']:.2f}..{ratio['max']:.2f})"
 
 
+def table(report: dict[str, Any]) -> str:
+    """Return all results as a Markdown table."""
+    rows = [
+        "| load | server | against | answers/s | p50 ms | p99 ms | CPU us | rate | p50 | p99 |",
+        "|---" * 10 + "|",
+    ]
+    for line in report["results"]:
+        reference, name = line["names"]
+        if "void" in line:
+            rows.append(f"| {line['load']} | {name} | {reference} | void" + " | " * 6 + "|")
+            continue
+        side, ms, ratios = line["contender"], line["contender"]["ms"], line["ratios"]
+        cells = [
+            line["load"],
+            name,
+            reference,
+            f"{side['per_second']:.0f}",
+            f"{ms['p50']:.2f}",
+            f"{ms['p99']:.2f}",
+        ]
+        cells += [f"{side['cpu_us']:.0f}", *(_short(ratios.get(m)) for m in ("rate", "p50", "p99"))]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _short(ratio: dict[str, float] | None) -> str:
+    return "" if ratio is None else f"{ratio['median']:.3g}"
+
+
 def targets(report: dict[str, Any]) -> list[Target]:
     """Compare a report, as far as it is, with what serving is to reach."""
     lines: list[Line] = [line for line in report["results"] if "void" not in line]
 
     def ours(connections: int = 64, measure: str = "rate", variant: str = "", **cell: Any) -> float | None:
-        name = f"ours, {variant}" if variant else "ours"
+        name = f"ours-{variant}" if variant else "ours"
         return _ratio(lines, name, Cell("record", connections)._replace(**cell), measure)
 
     at_1000 = ours(measure="p99", rate=1000.0)
@@ -109,6 +138,6 @@ def _ratio(lines: list[Line], contender: str, cell: Cell, measure: str) -> float
 def _against_peers(lines: list[Line]) -> float | None:
     """Return our ratio to the base over the best ratio of a peer to the base."""
     cell, names = Cell("record", 64), {line["names"][1] for line in lines if line["names"][0] == "base"}
-    found = {name: _ratio(lines, name, cell, "rate") for name in names - {"nginx"}}
+    found = {name: _ratio(lines, name, cell, "rate") for name in names - {"nginx"} if "-" not in name}
     ours, peers = found.pop("ours", None), [ratio for ratio in found.values() if ratio is not None]
     return ours / max(peers) if peers and ours is not None else None
