@@ -102,6 +102,7 @@ _INFER = {
     415: "another Content-Encoding than gzip and deflate",
     422: "every row breaks the endpoint's schema",
     503: "overload, a full log or not ready yet; see Retry-After",
+    504: "every row was too late, where the project wants that said",
 }
 _HEADERS = {
     HEADER_LENGTH: ("bytes of the JSON before binary tensors; 0 = the body is the one input", "integer"),
