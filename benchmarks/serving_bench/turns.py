@@ -175,7 +175,7 @@ def _check(server: Running, truth: Truth, cell: Cell, found: Turn) -> None:
             server.compare(truth, cell, number, status=status, head=head, body=body)
         except WrongError as error:
             raise VoidError(f"{server.contender.name}: {error}") from error
-    failed = found["bad"] or not found["all"] or (found["unanswered"] and not cell.rate)
+    failed = found["bad"] or not found["answers"] or (found["unanswered"] and not cell.rate)
     if failed:
         counts = {name: found[name] for name in ("answers", "bad", "closed", "unanswered")}
         raise VoidError(f"{server.contender.name}: {counts}")
