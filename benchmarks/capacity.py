@@ -7,7 +7,10 @@
 
 One worker. Prediction and measurement take turns. The generator shares the cores with the server, so it is
 compared with the prediction that counts the generator's CPU. Other work on the machine lowers what is measured
-and not what is predicted: read the medians, and the load average beside them.
+and not what is predicted. So two more figures are printed: the share of a core that a busy process got just
+before, by which the prediction is multiplied for the second ratio of `onnx` (`slow` sleeps, it needs no core);
+and the worker's CPU for a request, predicted and as used at the highest rate that held, which other work hardly
+changes.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -130,18 +134,37 @@ def measured(desk: Office, start: float, step: float) -> dict[str, Any]:
         ready = run.aimed(load, target, "it", inputs, spec=desk.spec("it"))
         found = run.highest(ready, target, step_s=step, ceiling=100_000.0)
     curve = [(round(s.rate), s.held, s.measured.latency_ms["p99"], s.measured.invalid) for s in found.steps]
-    return {"highest": found.highest, "knee": found.knee, "limit": found.limit, "curve": curve}
+    plain = {"highest": found.highest, "knee": found.knee, "limit": found.limit, "curve": curve}
+    return plain | {"cpu_us": cpu_us(found, step)}
+
+
+def free_share() -> float:
+    """Return the share of a core that a process gets now which never waits."""
+    spin = "import time; e = time.monotonic() + 2\nwhile time.monotonic() < e: pass\nprint(time.process_time())"
+    done = subprocess.run([sys.executable, "-c", spin], capture_output=True, text=True, check=True)
+    return min(1.0, float(done.stdout) / 2)
+
+
+def cpu_us(found: Any, step: float) -> float:
+    """Return the worker's CPU for a request at the highest rate that held."""
+    best = max((s for s in found.steps if s.held), key=lambda s: s.rate, default=None)
+    if best is None:
+        return 0.0
+    used = next(part.cpu_s for part in best.measured.server if part.name == "worker 0")
+    return used / (best.rate * (step + 1.0)) * 1e6
 
 
 def turn(desk: Office, step: float) -> dict[str, Any]:
-    before = predicted(desk)
+    before, share = predicted(desk), free_share()
     # The search starts where nothing is foretold, so that its result does not lean on the prediction.
     found = measured(desk, start=50.0, step=step)
+    model = before["machine"]["model"]
+    cpu = before["machine"]["request_s"] + model["busy"] * (model["item"] + model["batch"] / 64)
+    highest = max(1.0, found["highest"])
     return {
-        "predicted": before,
-        "measured": found,
-        "ratio": before["beside_generator"] / max(1.0, found["highest"]),
-    }
+        "predicted": before, "measured": found, "share": share, "ratio": before["beside_generator"] / highest,
+        "ratio_at_share": before["beside_generator"] * share / highest, "predicted_cpu_us": cpu * 1e6,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -168,10 +191,14 @@ def main() -> None:
 def say(name: str, turns: list[dict[str, Any]]) -> None:
     alone, beside = (median(t["predicted"][key] for t in turns) for key in ("alone", "beside_generator"))
     highest, knee = (median(t["measured"][key] for t in turns) for key in ("highest", "knee"))
-    ratio, limits = median(t["ratio"] for t in turns), {t["measured"]["limit"] for t in turns}
+    ratio, scaled = (median(t[key] for t in turns) for key in ("ratio", "ratio_at_share"))
+    share, cpu = (median(t[key] for t in turns) for key in ("share", "predicted_cpu_us"))
+    used, limits = median(t["measured"]["cpu_us"] for t in turns), {t["measured"]["limit"] for t in turns}
     print(
-        f"{name:<16} predicted {beside:7.0f}/s ({alone:.0f} without the generator)   measured {highest:7.0f}/s, "
-        f"knee {knee:.0f}, limit {'/'.join(sorted(limits))}   ratio {ratio:.2f}",
+        f"{name:<14} predicted {beside:6.0f}/s ({alone:.0f} without the generator)   "
+        f"measured {highest:6.0f}/s, knee {knee:.0f}, limit {'/'.join(sorted(limits))}   "
+        f"ratio {ratio:.2f}; {scaled:.2f} at {share:.0%} of a core   "
+        f"CPU us a request {cpu:.0f} predicted, {used:.0f} used",
         flush=True,
     )
 

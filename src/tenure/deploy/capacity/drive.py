@@ -84,7 +84,7 @@ class Watch:
         """Return what each process took; one that ended meanwhile up to its last sample."""
         wall_s = max(1e-9, (self._end_ns - self._start_ns) / 1e9)
         return tuple(
-            Footprint(name, round(used / wall_s, 4), round(self._rss[name] / 2**20, 1))
+            Footprint(name, round(used / wall_s, 4), round(used, 3), round(self._rss[name] / 2**20, 1))
             for name, used in self.cpu_s().items()
         )
 

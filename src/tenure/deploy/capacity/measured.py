@@ -38,10 +38,11 @@ class Sender(msgspec.Struct, frozen=True):
 
 
 class Footprint(msgspec.Struct, frozen=True):
-    """CPU in cores and most memory (resident, MiB) of one process of the server during the test."""
+    """CPU in cores and in seconds, warm-up included, and most memory (resident, MiB) of one server process."""
 
     name: str
     cpu: float
+    cpu_s: float
     rss_mb: float
 
 
