@@ -190,8 +190,8 @@ def _medians(turns: list[Turn], cell: Cell) -> dict[str, Any]:
         return round(statistics.median(of(t) for t in turns), 3)
 
     out = {
-        "per_second": median(lambda t: t["answers"] / t["seconds"]),
-        "rows_per_second": median(lambda t: t["answers"] * cell.rows / t["seconds"]),
+        "per_second": median(_rate),
+        "rows_per_second": median(lambda t: _rate(t) * cell.rows),
         "ms": {q: median(lambda t, q=q: t["ms"][q]) for q in turns[0]["ms"]},  # type: ignore[misc]
         "cpu_us": median(lambda t: t["cpu_us"]),
     }
@@ -201,15 +201,20 @@ def _medians(turns: list[Turn], cell: Cell) -> dict[str, Any]:
             "client_busy": median(lambda t: t["busy"]),
             "late_p99_ms": median(lambda t: t["late_ms"].get("p99", 0.0)),
             "unanswered": max(t["unanswered"] for t in turns),
-            "in_time": median(lambda t: t["in_time"] / t["seconds"]),
+            "due_per_second": median(lambda t: t["answers"] / t["seconds"]),
             "others_s": median(lambda t: t["others_s"]),
         }
     return out
 
 
+def _rate(turn: Turn) -> float:
+    """Return the answers a second that came within the window, also in an open loop that is not held."""
+    return float(turn.get("in_time", turn["answers"]) / turn["seconds"])
+
+
 def _ratios(pairs: list[tuple[Turn, Turn]]) -> dict[str, Any]:
     measures: dict[str, Callable[[Turn], float]] = {
-        "rate": lambda t: t["answers"] / t["seconds"],
+        "rate": _rate,
         "cpu": lambda t: t["cpu_us"],
     }
     for q in ("p50", "p99"):
