@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from serving_server import SIZES, Client, sizes_world
 
 from tenure import system
 from tenure.deploy.serving import supervisor
+from tenure.deploy.serving.control_page import ControlPage
 from tenure.deploy.serving.supervisor import Limits
 from tenure.errors import ConflictError
 from tenure.scope.project import Server, StageSpec
@@ -205,3 +207,30 @@ def test_a_console_that_cannot_listen_leaves_port_and_folder_free(tmp_path: Path
         with socket.create_server(("127.0.0.1", port)):
             pass
     os.close(supervisor.claim(world.folder))
+
+
+PROJECT = """
+tenure: 1
+project: lifecycle
+scope: {case: new, y: {labels: [big, small]}}
+endpoints:
+  sizes: {input: record, fields: {a: {type: float}}, automation: {start: full, max: full}}
+server: {port: 0, console_port: 0, workers: 1}
+"""
+
+
+def test_a_hang_up_renews_the_workers_of_a_server_without_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "tenure.yaml").write_text(PROJECT)
+    command = [sys.executable, "-m", "tenure", "serve", "--project", str(tmp_path), "--open-loopback"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        heard = iter(server.stderr)
+        assert any("Ctrl-C ends" in line for line in heard)
+        page = ControlPage(tmp_path / "tenure-data" / "control.page")
+        before = page.slot(0).pid
+        server.send_signal(signal.SIGHUP)
+        assert any("all workers are new" in line for line in heard)
+        assert page.slot(0).pid != before
+        server.send_signal(signal.SIGTERM)
+        assert any("ending" in line for line in heard)
+    assert server.returncode == 0

@@ -28,11 +28,12 @@ from tenure.data import tables as t
 from tenure.data.records import decode_id
 from tenure.deploy.rollout.ledger import Rollouts
 from tenure.deploy.router import Table
-from tenure.scope.project import RolloutSpec, Step
+from tenure.scope.project import RolloutSpec, Serve, Step
 from tenure.system import secret
 
 STEPS = (*(Step(share=share, min=10**9) for share in (0.1, 0.5, 0.9)), Step(share=1.0))
-SPEC = msgspec.structs.replace(SIZES, rollout=RolloutSpec(steps=STEPS))
+SERVE = Serve(max_queue=60.0, latency=60.0)  # shedding load, as on a busy machine, is not what is tested here
+SPEC = msgspec.structs.replace(SIZES, rollout=RolloutSpec(steps=STEPS), serve=SERVE)
 RATE = 40.0  # requests per second and client
 KINDS = ("swap", "canary", "rollback", "term", "kill", "controller", "full", "renew")
 

@@ -221,7 +221,8 @@ class Fleet:
         self._runners: dict[str, Runner] = {}
         self._models: dict[str, tuple[Model, ThreadPoolExecutor | None]] = {}
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="model")
-        self._loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        # Loads follow each other; the other threads are for those that come while earlier ones hang for ever.
+        self._loading = ThreadPoolExecutor(max_workers=4, thread_name_prefix="load")
 
     def has(self, version: str) -> bool:
         return version in self._models
