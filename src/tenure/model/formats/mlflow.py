@@ -61,7 +61,7 @@ class MlflowModel(Tabular):
         if values.ndim == 0 or len(values) != rows:
             raise ModelError(f"the model answered {values.shape} for {rows} records", at=self.file)
         if values.ndim == 2 and values.shape[1] > 1:
-            raw = classified(values.astype(np.float64), self.scores, self.file)
+            raw = classified(values.astype(np.float64), self.scores)
             return raw._replace(classes=tuple(str(c) for c in getattr(found, "columns", ())))
         numbers = values.dtype.kind in "fiu" and self.answer != "label"
         return Raw("number" if numbers else "label", values.reshape(-1))

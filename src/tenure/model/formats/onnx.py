@@ -138,7 +138,7 @@ class OnnxModel(Tabular):
         if isinstance(found, list):
             classes = tuple(str(key) for key in found[0])
             return Raw("probability", np.array([list(row.values()) for row in found], dtype=np.float64), classes)
-        return classified(found, self.scores, self.file)
+        return classified(found, self.scores)
 
     def _number(self, outputs: dict[str, Any], rows: int) -> Raw:
         if self.quantiles:

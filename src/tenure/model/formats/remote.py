@@ -108,7 +108,7 @@ class RemoteModel(Tabular):
 
     def _raw(self, values: Array) -> Raw:
         if values.ndim == 2 and values.shape[1] > 1:
-            return classified(values, self.scores, self.file)
+            return classified(values, self.scores)
         if self.answer == "label" and values.dtype.kind == "f":
             return Raw("probability", values.reshape(-1))
         numbers = values.dtype.kind in "fiu" and self.answer != "label"

@@ -67,6 +67,9 @@ class Tabular:
     features: Sequence[str] = ()
     scale: float = 1.0
     confidence: Confidence = field(default="none", init=False)
+    _named: tuple[tuple[str, ...], tuple[int, ...], tuple[str, ...]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
     takes_rows: ClassVar[bool] = True
 
     def place(self, files: Path) -> Path:
@@ -81,14 +84,21 @@ class Tabular:
     def answers(self, raw: Raw) -> Sequence[Prediction | Failed]:
         """Return a model's numbers as answers."""
         if raw.kind == "probability":
-            return _by_chance(raw, names(self.labels, raw, self.file))
+            return _by_chance(raw, self._names(raw), self.file)
         if raw.kind == "margin":
-            return _by_margin(raw, names(self.labels, raw, self.file))
+            return _by_margin(raw, self._names(raw))
         if raw.kind == "interval":
             return _by_interval(raw, self.scale)
         if raw.kind == "number":
             return [_number(value) for value in raw.values.reshape(-1).tolist()]
         return [Prediction(str(value)) for value in raw.values.reshape(-1).tolist()]
+
+    def _names(self, raw: Raw) -> tuple[str, ...]:
+        """Return the classes' names, which no batch changes."""
+        width = raw.values.shape[1:]
+        if self._named is None or self._named[:2] != (raw.classes, width):
+            self._named = (raw.classes, width, names(self.labels, raw, self.file))
+        return self._named[2]
 
 
 def confidence_of(kind: Kind) -> Confidence:
@@ -96,24 +106,11 @@ def confidence_of(kind: Kind) -> Confidence:
     return kind if kind in ("probability", "margin", "interval") else "none"
 
 
-def classified(scores: Array, link: Link, file: str) -> Raw:
-    """Return (n, k) scores of classes as what they are.
-
-    Raises:
-        ModelError: they are said to be probabilities and are not.
-    """
+def classified(scores: Array, link: Link) -> Raw:
+    """Return (n, k) scores of classes as what they are said to be."""
     if link == "softmax":
         return Raw("probability", softmax(scores))
-    if link == "margin":
-        return Raw("margin", scores)
-    low, high = float(scores.min(initial=0.0)), float(scores.max(initial=0.0))
-    if low < -1e-3 or high > 1 + 1e-3:
-        raise ModelError(
-            f"the scores of {file} are no probabilities: they reach from {low:.3g} to {high:.3g}; "
-            "say scores=softmax or scores=margin",
-            at="scores",
-        )
-    return Raw("probability", scores)
+    return Raw("margin" if link == "margin" else "probability", scores)
 
 
 def softmax(scores: Array) -> Array:
@@ -145,6 +142,8 @@ def wide_features_of(
 
     A text that is none of its category's values becomes NaN, as where the model was trained.
     """
+    if isinstance(batch, Rows) and (not names or tuple(names) == batch.names):
+        return batch.values
     if not isinstance(batch[0], dict):
         return np.stack([np.asarray(item, dtype=np.float64) for item in _arrays(batch, file)])
     columns = Columns(batch)
@@ -186,11 +185,25 @@ def _numbered(classes: Sequence[str]) -> bool:
     return all(name.lstrip("-").replace(".", "", 1).isdigit() or name in ("True", "False") for name in classes)
 
 
-def _by_chance(raw: Raw, labels: tuple[str, ...]) -> Sequence[Prediction | Failed]:
+def _by_chance(raw: Raw, labels: tuple[str, ...], file: str) -> Sequence[Prediction | Failed]:
     values = raw.values.reshape(len(raw.values), -1)
     if values.shape[1] == 1:
         values = np.column_stack([1 - values[:, 0], values[:, 0]])
-    return Scores.of(labels, values)
+    made = Scores.of(labels, values)
+    if not isinstance(made, Scores):
+        _refuse_scores(values, file)
+    return made
+
+
+def _refuse_scores(values: Array, file: str) -> None:
+    """Refuse what is far from a probability; a little beyond, or no number, is a fault of its row alone."""
+    low, high = float(np.nanmin(values, initial=0.0)), float(np.nanmax(values, initial=0.0))
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ModelError(
+            f"the scores of {file} are no probabilities: they reach from {low:.3g} to {high:.3g}; "
+            "say scores=softmax or scores=margin",
+            at="scores",
+        )
 
 
 def _by_margin(raw: Raw, labels: tuple[str, ...]) -> list[Prediction | Failed]:

@@ -67,7 +67,7 @@ class TorchModel(Tabular):
 
     def _raw(self, values: Array) -> Raw:
         if values.ndim == 2 and values.shape[1] > 1:
-            return classified(values, self.scores, self.file)
+            return classified(values, self.scores)
         if values.size != len(values):
             raise ModelError(
                 f"{self.file} answers an array of shape {values.shape}, not a row of scores", at="file"
