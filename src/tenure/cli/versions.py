@@ -75,7 +75,7 @@ def register(
             "what does an input look like? Say --sample with a file, or a text in quotes", at="--sample"
         )
     endpoint = endpoint or names[0]
-    sys.path[:0] = dict.fromkeys([found.root if found else ".", "."])
+    sys.path[:0] = dict.fromkeys(str(Path(place).resolve()) for place in (found.root if found else ".", "."))
     stages = loading.stages(model, found, endpoint, registering.options(option or ()))
     with registering.shown(quiet=json) as progress:
         made = make(
