@@ -150,6 +150,8 @@ def resolve(uses: str, root: Path, key: str) -> Any:
         thing = getattr(thing, part, None)
     if thing is None:
         raise ModelError(f"{module_name} has no {attribute}", at="uses")
+    if module.__name__.startswith(OWN) and getattr(thing, "__module__", None) != module_name:
+        raise ModelError(f"{module_name} has no stage {attribute}", at="uses")  # what it imports is not offered
     return thing
 
 

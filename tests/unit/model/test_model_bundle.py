@@ -190,6 +190,14 @@ def test_a_link_is_refused_wherever_it_points(loose: Path, tmp_path: Path, name:
         )
 
 
+@pytest.mark.parametrize(
+    "uses", ["tenure.model.formats.onnx:Path", "tenure.model.formats.onnx:np.load", "os:system"]
+)
+def test_a_bundle_names_stages_of_ours_and_nothing_that_they_import(tmp_path: Path, uses: str) -> None:
+    with pytest.raises(ModelError, match=r"has no stage|does not hold the module"):
+        scaling(tmp_path, stages=[StageRef("x", uses)])
+
+
 def test_a_link_among_the_weights_is_not_followed_when_building(tmp_path: Path) -> None:
     _, files = source(tmp_path)
     (files / "passwords").symlink_to("/etc/passwd")
