@@ -152,7 +152,7 @@ def test_what_was_made_is_said_in_a_table_and_the_id_alone_on_the_output(
     said = capsys.readouterr()
     assert said.out.startswith("xgboostmodel@")
     assert said.out.count("\n") == 1
-    steps = ("copying ...", "answering the sample (1 files, ", "measuring latency and memory ...")
+    steps = ("copying ...", "answering the sample (1 file, ", "measuring latency and memory ...")
     rows = (
         "  files      1 file, ",
         "  confidence probability",

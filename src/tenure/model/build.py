@@ -226,7 +226,8 @@ def _settle(bundle: Bundle, folder: Path) -> Bundle:
 
 
 def _size(made: Manifest) -> str:
-    return f"{len(made.files) + len(made.code)} files, {made.size / 2**20:.1f} MiB"
+    count = len(made.files) + len(made.code)
+    return f"{count} {'file' if count == 1 else 'files'}, {made.size / 2**20:.1f} MiB"
 
 
 def _iso(clock: Clock) -> str:
