@@ -29,9 +29,9 @@ from tenure.data.state import State
 from tenure.deploy.decide import decide, draws, level_in_force
 from tenure.deploy.review.items import Submission
 from tenure.deploy.router import Table, assign
-from tenure.deploy.serving.answering import shadow_versions
+from tenure.deploy.serving.answering import shadowed
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.desk import Desk, answer_flags, as_logged, said
+from tenure.deploy.serving.desk import Desk, answer_flags, as_logged
 from tenure.deploy.serving.journal import Journal
 from tenure.deploy.serving.work import Lane, Work
 from tenure.scope.project import EndpointSpec, Output, Project, Scope, Server
@@ -109,9 +109,8 @@ class Worker:
             desk.log(works[0].lane, works, [None] * len(works), None)
         for work, case in zip(made, cases, strict=True):
             assert work.lane.route is not None
-            request = (self.journal.run, work.seq)
-            for v in shadow_versions(work.lane.route, work.lane.level, work.lane.version, request=request):
-                await self._shadow(work, case, v)
+            for v in shadowed(work.lane.route, work.lane, run=self.journal.run, seqs=[work.seq]):
+                self._shadow(work, case, v)
             value = work.prediction.value if isinstance(work.prediction, Prediction) else None
             automated = work.route == Route.AUTO
             self._world.answered.append(
@@ -155,14 +154,10 @@ class Worker:
         work.stage_us = (900,)
         work.status = Status.FAILED if isinstance(work.prediction, Failed) else Status.OK
 
-    async def _shadow(self, work: Work, case: Case, version: str) -> None:
-        answer = self._world.models[version](case)
+    def _shadow(self, work: Work, case: Case, version: str) -> None:
+        answer = as_logged(self._world.models[version](case))
         assert isinstance(answer, Prediction)
-        encoder, number = work.desk.shadow_encoder(version)
-        confidence = np.nan if answer.confidence is None else answer.confidence
-        key = (self.journal.run, work.seq, self._clock.now_ns())
-        values = (*key, number, int(Status.OK), 900, confidence, np.nan, len(answer.regions))
-        await self.journal.write(encoder, values, said(answer))
+        work.desk.log_shadow(version, [work.seq], [answer], t_ns=self._clock.now_ns(), latency_us=900)
 
     async def _log(self, encoder: Any, values: tuple[Any, ...], variable: Mapping[str, Any]) -> None:
         await self.journal.write(encoder, values, variable)

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from tenure.deploy.decide import Draws, decide, decide_scores, draws, level_in_force, threshold
 from tenure.deploy.router import Endpoint, Policy, Table, assign
-from tenure.deploy.serving.answering import shadow_versions
+from tenure.deploy.serving.answering import shadowed
+from tenure.deploy.serving.work import Lane
 from tenure.model.answer import Scores
+from tenure.seeds import request_draw
 from tenure.types import Failed, Level, Prediction, Route
 
 names = st.text(min_size=1, max_size=20)
@@ -211,16 +213,26 @@ def test_time_and_a_lost_controller_only_ever_lower_the_level(policy: Policy, no
     assert level_in_force(policy, now_ns=now_ns + 1, watched=watched) <= now
 
 
-@given(routes, levels, st.sampled_from([None, "m@1", "m@2", "s@1"]), requests)
+@given(
+    routes, levels, st.sampled_from([None, "m@1", "m@2", "s@1"]), st.integers(1, 2**64 - 1), st.integers(1, 30)
+)
 def test_a_shadow_answers_once_and_never_what_already_answered(
-    route: Endpoint, level: Level, answered: str | None, request: tuple[int, int]
+    route: Endpoint, level: Level, answered: str | None, run: int, n: int
 ) -> None:
-    named = shadow_versions(route, level, answered, request=request)
-    assert len(named) == len(set(named))
+    lane, seqs = Lane(answered, level=level), range(7, 7 + n)
+    named = shadowed(route, lane, run=run, seqs=seqs)
     assert answered not in named
     assert set(named) <= {route.stable, *route.shadows}
-    if level == Level.HUMAN_ONLY:
-        assert named == []
+    for version, chosen in named.items():
+        assert len(set(chosen)) == len(chosen) <= n
+        always = version == route.stable and level == Level.SHADOW
+        if always or route.shadow >= 1.0:
+            assert len(chosen) == n
+        else:
+            drawn = [
+                i for i, seq in enumerate(seqs) if request_draw(f"shadow:{route.salt}", run, seq) < route.shadow
+            ]
+            assert list(chosen) == drawn
     if level == Level.SHADOW and answered is None:
         assert route.stable in named
 

@@ -35,7 +35,7 @@ def said(schema: Schema, columns: Mapping[str, Array], i: int) -> dict[str, Any]
             out["probabilities"] = known
     if schema.fields:
         out["record"] = {name: _typed(columns[f"f:{name}"][i], kind) for name, kind in schema.fields}
-    if int(columns["route"][i]) == Route.AUTO and int(columns["level"][i]) in REASONS:
+    if "route" in columns and int(columns["route"][i]) == Route.AUTO and int(columns["level"][i]) in REASONS:
         out["reason"] = REASONS[int(columns["level"][i])]
     return out
 
@@ -70,6 +70,8 @@ def said_many(schema: Schema, columns: Mapping[str, Array]) -> list[dict[str, An
                 out[i]["record"] = dict(zip(fields, row, strict=True))
             else:
                 out[i]["record"] = {n: _typed(v, k) for v, (n, k) in zip(row, schema.fields, strict=True)}
+    if "route" not in columns:
+        return out
     automated = columns["route"] == Route.AUTO
     for level, reason in REASONS.items():
         for i in np.flatnonzero(automated & (columns["level"] == level)).tolist():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +22,9 @@ DERIVED = ("t", "deadline")
 SEALED = tuple(kind for kind in Kind if kind != Kind.HEARTBEAT)
 
 
+_CHUNK = 2048
+
+
 class Placed(NamedTuple):
     """A frame and its offset in its segment."""
 
@@ -38,7 +41,24 @@ def tables(placed: Iterable[Placed]) -> dict[tuple[Kind, str], pa.Table]:
         if kind in SEALED:
             by_schema = groups.setdefault((kind, item.frame.schema.endpoint), {})
             by_schema.setdefault(item.frame.schema_id, []).append(item)
-    return {key: _joined([table(part) for part in parts.values()]) for key, parts in groups.items()}
+    return {
+        key: _joined([table(some) for part in parts.values() for some in _chunks(part)])
+        for key, parts in groups.items()
+    }
+
+
+def _chunks(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
+    """Cut frames into runs of about `_CHUNK` rows: the Python values of so many rows exist at a time."""
+    some: list[Placed] = []
+    rows = 0
+    for item in placed:
+        some.append(item)
+        rows += item.frame.rows
+        if rows >= _CHUNK:
+            yield some
+            some, rows = [], 0
+    if some:
+        yield some
 
 
 def _joined(parts: list[pa.Table]) -> pa.Table:

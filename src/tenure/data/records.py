@@ -106,7 +106,7 @@ SHADOW: Columns = (
     ("number", "<f8"),
     ("n_regions", "<u2"),
 )
-"""Variable part: msgpack of {value, regions, probabilities, reason}."""
+"""Variable part: msgpack of {value, regions, probabilities, reason}; columns of labels as in predictions."""
 
 OUTCOME: Columns = (
     ("run", "<u8"),
@@ -187,15 +187,19 @@ def prediction_schema(
 ) -> Schema:  # fmt: skip
     """Return the schema of an endpoint's predictions: fixed columns, stage times, metrics, label, fields."""
     extra = tuple((f"stage_us:{s}", "<f4") for s in stages) + tuple((f"x:{m}", "<f4") for m in metrics)
-    if labels:
-        extra += (("label", "<u2"), *((f"p:{label}", "<f4") for label in labels))
-    extra += tuple((f"f:{name}", "<f8") for name, _ in fields)
+    extra += _labelled(labels) + tuple((f"f:{name}", "<f8") for name, _ in fields)
     return Schema(Kind.PREDICTION, endpoint, PREDICTION + extra, versions, labels=labels, fields=fields)
 
 
-def plain_schema(kind: Kind, endpoint: str, versions: tuple[str, ...] = ()) -> Schema:
-    """Return the schema of any other kind."""
-    return Schema(kind, endpoint, FIXED[kind], versions)
+def plain_schema(
+    kind: Kind, endpoint: str, versions: tuple[str, ...] = (), labels: tuple[str, ...] = ()
+) -> Schema:  # fmt: skip
+    """Return the schema of any other kind; shadows have columns for `labels`, too."""
+    return Schema(kind, endpoint, FIXED[kind] + _labelled(labels), versions, labels=labels)
+
+
+def _labelled(labels: tuple[str, ...]) -> Columns:
+    return (("label", "<u2"), *((f"p:{label}", "<f4") for label in labels)) if labels else ()
 
 
 def encode_id(run: int, seq: int, secret: bytes) -> str:

@@ -90,6 +90,8 @@ def seal_segment(folder: Path, segment: str, schemas: SchemaStore, *, now_ns: in
     ]
     source.unlink()
     sync_folder(source.parent)
+    del groups
+    pa.default_memory_pool().release_unused()  # a segment's worth, held until the next one otherwise
     return files
 
 

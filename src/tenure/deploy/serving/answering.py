@@ -16,7 +16,7 @@ from tenure.data.records import Flag, Status, encode_id
 from tenure.deploy.decide import Draws, decide, decide_scores, draws, level_in_force
 from tenure.deploy.router import Assignment, Endpoint, assign
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.desk import Desk, answer_flags, as_logged, as_shown, said
+from tenure.deploy.serving.desk import Desk, answer_flags, as_logged, as_shown
 from tenure.deploy.serving.journal import Journal
 from tenure.deploy.serving.live import Live
 from tenure.deploy.serving.replies import AutoReply, iso
@@ -36,13 +36,15 @@ _AUDIT = int(Flag.AUDITED | Flag.LOTTERY)
 
 
 class Shadow:
-    """A request that a version answers after the reply; a job of its runner."""
+    """Requests that a version answers after their replies, as one job of its runner."""
 
-    __slots__ = ("desk", "expires_ns", "gone", "item", "key", "settled", "start_ns", "version")
-    alone: ClassVar[bool] = False
+    __slots__ = ("desk", "expires_ns", "gone", "item", "seqs", "settled", "start_ns", "version")
+    alone: ClassVar[bool] = True
 
-    def __init__(self, desk: Desk, key: tuple[int, int], version: str, item: Any, start_ns: int) -> None:
-        self.desk, self.key, self.version, self.item = desk, key, version, item
+    def __init__(
+        self, desk: Desk, version: str, *, seqs: Sequence[int], item: Sequence[Input], start_ns: int
+    ) -> None:
+        self.desk, self.version, self.seqs, self.item = desk, version, seqs, item
         self.start_ns, self.expires_ns, self.gone, self.settled = start_ns, 0, False, False
 
 
@@ -141,17 +143,13 @@ class Answering:
     # Back from a model
 
     def _finish(self, runner: Runner, batch: Batch) -> None:
-        if batch.jobs[0].alone:
+        job = batch.jobs[0]
+        if type(job) is Block:
             self._block_answered(batch)
-            return
-        primary = [i for i, job in enumerate(batch.jobs) if type(job) is Work]
-        if len(primary) == len(batch.jobs):
+        elif type(job) is Shadow:
+            self._shadowed(job, batch)
+        else:
             self._answered(batch)
-            return
-        if primary:
-            self._answered(_part(batch, primary))
-        shadow = [i for i, job in enumerate(batch.jobs) if type(job) is Shadow]
-        self._shadowed(_part(batch, shadow))
 
     def _answered(self, batch: Batch) -> None:
         works: Sequence[Work] = batch.jobs
@@ -212,7 +210,7 @@ class Answering:
         else:
             for work in works:
                 work.logged = True
-        self._journal.when_safe(lambda error: self._reply(lane, works, scores, error))
+        self._journal.when_safe(lambda error: self._reply(lane, works, items, scores, error))
 
     def _rule_scores(self, lane: Lane, works: Sequence[Work], scores: Scores) -> None:
         """Rule on a classifier's answers at `partial` and `full`, without an object per answer."""
@@ -307,7 +305,7 @@ class Answering:
             self._slot.add("unlogged")
         else:
             work.logged = True
-        self._journal.when_safe(lambda failed: self._reply(lane, [work], None, failed))
+        self._journal.when_safe(lambda failed: self._reply(lane, [work], None, None, failed))
 
     def _reject(self, works: Sequence[Work], error: Exception) -> None:
         """Give requests an error; nothing about them is in the log."""
@@ -317,8 +315,9 @@ class Answering:
                 _tell(work)
 
     def _reply(
-        self, lane: Lane, works: Sequence[Work], scores: Scores | None, failed: BaseException | None
-    ) -> None:
+        self, lane: Lane, works: Sequence[Work], items: Sequence[Input] | None, scores: Scores | None,
+        failed: BaseException | None,
+    ) -> None:  # fmt: skip
         if failed is not None:
             cause = failed if isinstance(failed, StoreError) else StoreError(str(failed), code="log_failed")
             self._reject(works, full(cause))
@@ -338,7 +337,8 @@ class Answering:
                 if work.deadline_ns and work.route == Route.PENDING:
                     self._pend(work)
             _tell(work)
-        self._start_shadows(lane, works)
+        if items is not None:
+            self._start_shadows(lane, works[0].desk, [work.seq for work in works], items)
 
     def _write_scores(self, lane: Lane, works: Sequence[Work], scores: Scores) -> None:
         reply = self._auto_reply(lane, scores.labels)
@@ -475,48 +475,53 @@ class Answering:
         if failed is not None:
             block.error = full(StoreError(str(failed), code="log_failed"))
         block.done(block)
+        if failed is None:
+            seqs = range(block.first, block.first + len(block))
+            self._start_shadows(block.lane, block.desk, seqs, block.item)
 
     # Shadows
 
-    def _start_shadows(self, lane: Lane, works: Sequence[Work]) -> None:
+    def _start_shadows(self, lane: Lane, desk: Desk, seqs: Sequence[int], items: Sequence[Input]) -> None:
         """Let shadow versions answer after the replies; beyond the bound they are shed, and counted."""
-        route, desk = lane.route, works[0].desk
+        route = lane.route
         if route is None or lane.level == Level.HUMAN_ONLY or not (route.shadows or lane.level == Level.SHADOW):
             return
-        kicked: dict[str, Runner] = {}
-        now_ns, run = self._clock.monotonic_ns(), self._journal.run
-        for work in works:
-            if work.status == Status.REFUSED:
+        for version, chosen in shadowed(route, lane, run=self._journal.run, seqs=seqs).items():
+            if not self._fleet.has(version):
                 continue
-            for version in shadow_versions(route, lane.level, lane.version, request=(run, work.seq)):
-                if not self._fleet.has(version):
-                    continue
-                if self.shadows >= self._settings.shadow_queue:
-                    self._slot.add("shadows_shed")
-                    continue
-                runner = kicked[version] = self._runner(desk, version)
-                runner.put(Shadow(desk, (run, work.seq), version, work.item, now_ns), last=True)
-                self.shadows += 1
-        for runner in kicked.values():
+            room = max(0, self._settings.shadow_queue - self.shadows)
+            if len(chosen) > room:
+                self._slot.add("shadows_shed", len(chosen) - room)
+                chosen = chosen[:room]
+            if not chosen:
+                continue
+            whole = len(chosen) == len(seqs)
+            shadow = Shadow(
+                desk, version, seqs=seqs if whole else [seqs[i] for i in chosen],
+                item=items if whole else _select(items, chosen), start_ns=self._clock.monotonic_ns(),
+            )  # fmt: skip
+            self.shadows += len(chosen)
+            runner = self._runner(desk, version)
+            runner.put(shadow, last=True)
             asyncio.get_running_loop().call_soon(runner.kick)
 
-    def _shadowed(self, batch: Batch) -> None:
-        jobs: Sequence[Shadow] = batch.jobs
-        self.shadows -= len(jobs)
-        now_ns, now_mono = self._clock.now_ns(), self._clock.monotonic_ns()
+    def _shadowed(self, job: Shadow, batch: Batch) -> None:
+        n = len(job.seqs)
+        self.shadows -= n
         predictions, _ = _outcome(batch)
-        failures = sum(isinstance(p, Failed) for p in predictions)
-        self._slot.add("shadows", len(jobs))
-        if failures:
-            self._slot.add("failed", failures)
-        for job, prediction in zip(jobs, predictions, strict=True):
-            try:
-                encoder, number = job.desk.shadow_encoder(job.version)
-                latency_us = (now_mono - job.start_ns) // 1000
-                values = _shadow_values(job.key, now_ns, number, latency_us, as_logged(prediction))
-                self._journal.write(encoder, values, said(prediction)).add_done_callback(_report)
-            except Exception:  # noqa: BLE001  # a shadow must never harm serving
-                _log.exception("shadow %s failed", job.version)
+        if len(predictions) != n:  # the batch fell as a whole
+            predictions = [predictions[0]] * n
+        self._slot.add("shadows", n)
+        if type(predictions) is not Scores:
+            predictions = [as_logged(p) for p in predictions]
+            self._slot.add("failed", sum(isinstance(p, Failed) for p in predictions))
+        try:
+            job.desk.log_shadow(
+                job.version, job.seqs, predictions, t_ns=self._clock.now_ns(),
+                latency_us=(self._clock.monotonic_ns() - job.start_ns) // 1000,
+            )  # fmt: skip
+        except Exception:  # noqa: BLE001  # a shadow must never harm serving
+            _log.exception("what shadow %s said is not in the log", job.version)
 
 
 class _Lanes:
@@ -557,7 +562,7 @@ class _Lanes:
             return None
         route, level, watched, lanes = self._of[block.desk.name]
         splits = route.candidate is not None and 0.0 < route.share < 1.0
-        if level < Level.PARTIAL or route.shadows or (splits and (route.assign == "request" or not block.unit)):
+        if level < Level.PARTIAL or (splits and (route.assign == "request" or not block.unit)):
             return None
         chosen = assign(route, request=(self._run, block.first), unit=block.unit, now_ns=block.t_ns)
         found = lanes.get((chosen.version, chosen.role, chosen.share))
@@ -593,17 +598,16 @@ def draws_audit(route: Endpoint, request: tuple[int, int]) -> bool:
     return audit > 0 and request_draw(f"audit:{route.policy.salt}", *request) < audit
 
 
-def shadow_versions(
-    route: Endpoint, level: Level, answered: str | None, *, request: tuple[int, int]
-) -> list[str]:  # fmt: skip
-    """Return the versions that answer after the reply; at `shadow` the stable version is one of them."""
-    if level == Level.HUMAN_ONLY:
-        return []
-    drawn = route.shadow >= 1.0 or request_draw(f"shadow:{route.salt}", *request) < route.shadow
-    named = list(route.shadows) if drawn else []
-    if level == Level.SHADOW and route.stable is not None:
-        named.insert(0, route.stable)
-    return [v for v in dict.fromkeys(named) if v != answered]
+def shadowed(route: Endpoint, lane: Lane, *, run: int, seqs: Sequence[int]) -> dict[str, Sequence[int]]:
+    """Return which of the requests each shadow version answers, by their place; never the one that answered."""
+    always = [route.stable] if lane.level == Level.SHADOW and route.stable is not None else []
+    drawn: Sequence[int] = range(len(seqs))
+    if route.shadow < 1.0:
+        salt = f"shadow:{route.salt}"
+        drawn = [i for i, seq in enumerate(seqs) if request_draw(salt, run, seq) < route.shadow]
+    named: dict[str, Sequence[int]] = dict.fromkeys(route.shadows, drawn)
+    named |= dict.fromkeys(always, range(len(seqs)))
+    return {v: chosen for v, chosen in named.items() if v != lane.version and chosen}
 
 
 def fallback(desk: Desk) -> Decision:
@@ -643,15 +647,6 @@ def _outcome(batch: Batch) -> tuple[Sequence[Prediction | Failed], Sequence[tupl
     return [fell] * len(batch.jobs), [()] * len(batch.jobs)
 
 
-def _part(batch: Batch, indices: Sequence[int]) -> Batch:
-    predictions, times = _outcome(batch)
-    return batch._replace(
-        jobs=[batch.jobs[i] for i in indices],
-        items=_select(batch.items, indices) if batch.items else (),
-        results=Results([predictions[i] for i in indices], [times[i] for i in indices]),
-    )
-
-
 def _packed(values: list[float]) -> tuple[float | None, ...]:
     return tuple(None if v != v else v for v in values)
 
@@ -659,22 +654,3 @@ def _packed(values: list[float]) -> tuple[float | None, ...]:
 def _select(items: Sequence[Input], indices: Sequence[int]) -> Sequence[Input]:
     select = getattr(items, "select", None)
     return select(indices) if select is not None else [items[i] for i in indices]
-
-
-def _shadow_values(
-    key: tuple[int, int], now_ns: int, version: int, latency_us: int, prediction: Prediction | Failed
-) -> tuple[float | int, ...]:  # fmt: skip
-    status = Status.FAILED if isinstance(prediction, Failed) else Status.OK
-    number, confidence, regions = np.nan, np.nan, 0
-    if isinstance(prediction, Prediction):
-        value = prediction.value
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            number = float(value)
-        confidence = np.nan if prediction.confidence is None else prediction.confidence
-        regions = len(prediction.regions)
-    return (*key, now_ns, version, int(status), latency_us, confidence, number, regions)
-
-
-def _report(done: asyncio.Future[None]) -> None:
-    if not done.cancelled() and done.exception() is not None:
-        _log.error("a shadow's answer is not in the log: %s", done.exception())

@@ -118,7 +118,7 @@ class Desk:
         values = block.item.values
         parts = [self.measure(block.item).T.tobytes()]
         if self.labels:
-            best, chances = self._classes((), scores)
+            best, chances = self._classes(scores)
             parts += [best.tobytes(), chances.T.tobytes()]
         parts.append(values.T.tobytes())
         var = [b""] * n
@@ -193,7 +193,7 @@ class Desk:
         n = len(works)
         parts = [self._measured(works, items).T.tobytes()]
         if self.labels:
-            best, chances = self._classes(works, scores)
+            best, chances = self._classes([w.prediction for w in works] if scores is None else scores)
             parts += [best.tobytes(), chances.T.tobytes()]
         if self.records.numeric:
             values = items.values if isinstance(items, Rows) else np.full((n, len(self._fields)), _NAN)
@@ -207,16 +207,19 @@ class Desk:
             return np.stack([w.metrics for w in works])  # type: ignore[misc]
         return self.measure(items)
 
-    def _classes(self, works: Sequence[Work], scores: Scores | None) -> tuple[npt.NDArray[np.uint16], Numbers]:
-        if scores is not None and scores.labels == self.labels:
-            return scores.best.astype(np.uint16), scores.probabilities
-        n, k = len(works if scores is None else scores), len(self.labels)
+    def _classes(
+        self, predictions: Sequence[Prediction | Failed | None]
+    ) -> tuple[npt.NDArray[np.uint16], Numbers]:  # fmt: skip
+        """Return the columns `label`, (n,), and `p:<label>`, (n, labels)."""
+        if isinstance(predictions, Scores) and predictions.labels == self.labels:
+            return predictions.best.astype(np.uint16), predictions.probabilities
+        n, k = len(predictions), len(self.labels)
         best = np.full(n, NO_LABEL, np.uint16)
         chances = np.full((n, k), np.nan, np.float32)
-        for i, said in enumerate(scores if scores is not None else [w.prediction for w in works]):
-            if isinstance(said, Prediction):
-                best[i] = self._label_of.get(said.value, NO_LABEL) if type(said.value) is str else NO_LABEL
-                for label, p in (said.probabilities or {}).items():
+        for i, told in enumerate(predictions):
+            if isinstance(told, Prediction):
+                best[i] = self._label_of.get(told.value, NO_LABEL) if type(told.value) is str else NO_LABEL
+                for label, p in (told.probabilities or {}).items():
                     chances[i, self._label_of[label]] = p
         return best, chances
 
@@ -241,10 +244,29 @@ class Desk:
             out.append(_pack({k: v for k, v in parts.items() if v is not None}))
         return out
 
-    def shadow_encoder(self, version: str) -> tuple[Encoder, int]:
-        """Return the encoder of shadow rows and the version's number in it."""
+    def log_shadow(
+        self, version: str, seqs: Sequence[int], predictions: Sequence[Prediction | Failed], *, t_ns: int,
+        latency_us: int,
+    ) -> None:  # fmt: skip
+        """Write one frame of what a shadow said of requests; raises StoreError: nothing was written."""
         number = self._version(version)
-        return self._journal.plain_encoder(Kind.SHADOW, self.name, tuple(self._versions)), number
+        encoder = self._journal.plain_encoder(Kind.SHADOW, self.name, tuple(self._versions), self.labels)
+        run, scores = self._journal.run, predictions if isinstance(predictions, Scores) else None
+        status: Column | int = int(Status.OK)
+        told: list[Column | float | int] = [_NAN, _NAN, 0] if scores is None else [scores.confidence, _NAN, 0]
+        var = [b""] * len(seqs)
+        if scores is None:
+            status = [int(Status.FAILED if isinstance(p, Failed) else Status.OK) for p in predictions]
+            numbers = [_numbers(p) for p in predictions]
+            told = [[t[k] for t in numbers] for k in range(3)]
+            words = [{k: v for k, v in said(p, self._label_of).items() if v is not None} for p in predictions]
+            var = [_pack(w) if w else b"" for w in words]
+        tail = b""
+        if self.labels:
+            best, chances = self._classes(predictions)
+            tail = best.tobytes() + chances.T.tobytes()
+        head = [run, list(seqs), t_ns, number, status, min(latency_us, _U32), *told]
+        self._journal.append(encoder, first_seq=int(seqs[0]), head=head, tail=tail, var=var)
 
     def is_late(self, latency_us: int) -> bool:
         """Say whether an answer took longer than the endpoint's budget."""

@@ -76,8 +76,11 @@ class Journal:
             ),
         )
 
-    def plain_encoder(self, kind: Kind, endpoint: str, versions: tuple[str, ...] = ()) -> Encoder:
-        return self._encoder((kind, endpoint, versions), lambda: plain_schema(kind, endpoint, versions))
+    def plain_encoder(
+        self, kind: Kind, endpoint: str, versions: tuple[str, ...] = (), labels: tuple[str, ...] = ()
+    ) -> Encoder:  # fmt: skip
+        key = (kind, endpoint, versions, labels)
+        return self._encoder(key, lambda: plain_schema(kind, endpoint, versions, labels))
 
     def write(self, encoder: Encoder, values: Values, variable: Mapping[str, Any]) -> asyncio.Future[None]:
         """Log one row; the future resolves when it is in the log, or carries a StoreError.
