@@ -148,3 +148,26 @@ def test_memory_is_given_back_when_a_version_is_dropped_and_only_then(tmp_path: 
     asyncio.run(work())
     assert place.given_back.is_set() is drops
     place.fleet.close()
+
+
+def test_a_start_loads_what_the_last_table_named_before_the_controller_is_up(tmp_path: Path) -> None:
+    loader = Loader()
+    place = Place(tmp_path, loader)
+    place.publish("a@1")
+    place.publish("a@1", "b@1")
+    place.page.routing = 0  # a new page: nothing is in force yet
+
+    async def work() -> None:
+        place.live.foresee()
+        await place.until(lambda: place.fleet.has("a@1") and place.fleet.has("b@1"))
+        assert place.live.table is None
+        place.page.routing = 2
+        await place.in_force()
+        place.page.routing = 0
+        place.publish("c@1")  # number 1 again is no matter: what the page names counts
+        await place.in_force()
+        assert loader.loads == ["a@1", "b@1", "c@1"]
+        assert place.fleet.versions() == ("c@1",)
+
+    asyncio.run(work())
+    place.fleet.close()

@@ -73,6 +73,16 @@ class Live:
         elif self._loading is None:
             self._loading = asyncio.get_running_loop().create_task(self._load(missing))
 
+    def foresee(self) -> None:
+        """Load what the last run's newest table names, while the controller starts; it is not in force yet."""
+        numbers = [int(path.stem) for path in self._folder.glob("*.json") if path.stem.isdigit()]
+        if self._page.routing or self._loading is not None or not numbers:
+            return
+        table = self._read(max(numbers))
+        if table is not None:
+            self._next = table
+            self._loading = asyncio.get_running_loop().create_task(self._load(_versions(table)))
+
     def _read(self, version: int) -> Table | None:
         if self._next is not None and self._next.version == version:
             return self._next

@@ -85,6 +85,7 @@ async def serve(
         loop.add_reader(parent, lambda: _at_end(parent, stop))
     gc.collect()
     gc.freeze()  # what is imported stays: no later collection has to walk through it
+    core.live.foresee()
     polling = loop.create_task(_poll(core, service, settings.page_poll_s))
     stopping = loop.create_task(stop.wait())
     rpc = _rpc(core, page=page, slot=slot, clock=clock, server=server)
