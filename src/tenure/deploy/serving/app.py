@@ -134,7 +134,7 @@ class _Doors:
         )
 
     async def openapi(self, request: Request) -> Response:
-        return Response(openapi.document(), media_type="application/json")
+        return Response(openapi.document(self._core.desks), media_type="application/json")
 
 
 async def _asked(request: Request, desk: Desk, *, picture_first: bool) -> tuple[Wish, Ask]:

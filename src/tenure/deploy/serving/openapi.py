@@ -1,18 +1,25 @@
-"""The OpenAPI document of the data plane, written from a table of its calls."""
+"""The OpenAPI document of the data plane, written from a table of its calls and the endpoints of the project."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
+from tenure.data.decode import ACCEPTED
+from tenure.deploy.serving.desk import Desk
+from tenure.deploy.serving.many_in import ARROW, LINES, MAX_ROWS
 from tenure.deploy.serving.oip import document as oip
+from tenure.deploy.serving.openapi_schemas import ERROR, FEEDBACK, READY, ROW_ERROR, record_schema
 from tenure.deploy.serving.pictures_back import FORMS
 from tenure.types import Answer
 
 Schema = dict[str, Any]
+Content = Mapping[str, Schema]
+JSON, FORM, BYTES = "application/json", "multipart/form-data", "application/octet-stream"
+PREDICT = "/v1/{endpoint}/predict"
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -21,153 +28,215 @@ class Parameter(msgspec.Struct, frozen=True):
     name: str
     place: str
     text: str
-    type: str = "string"
+    schema: Schema = msgspec.field(default_factory=lambda: {"type": "string"})
     required: bool = False
 
 
+class Reply(msgspec.Struct, frozen=True):
+    """What one status means, what comes with it, and in which headers."""
+
+    text: str
+    content: Content = {}
+    headers: tuple[str, ...] = ()
+
+
 class Call(msgspec.Struct, frozen=True):
-    """One call: what it takes, and what each status means. `Answer` bodies are marked by the status' name."""
+    """One call: what it takes, and what each status means; `ask` is the name of what it does."""
 
     method: str
     path: str
+    name: str
     summary: str
-    statuses: dict[int, str]
+    statuses: Mapping[int, Reply]
     parameters: tuple[Parameter, ...] = ()
-    bodies: tuple[str, ...] = ()
-    answers: tuple[int, ...] = ()
-    media_type: str = "application/json"
+    bodies: Content = {}
     token: bool = True
 
 
-ENDPOINT = Parameter("endpoint", "path", "name of the endpoint")
-ID = Parameter("id", "path", "id of the request")
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _one_of(names: Iterable[str]) -> Schema:
+    listed = list(names)
+    return {"type": "string", "enum": listed} if listed else {"type": "string"}
+
+
+def _json(name: str) -> Content:
+    return {JSON: _ref(name)}
+
+
+def _error(text: str, *headers: str) -> Reply:
+    return Reply(text, _json("Error"), headers)
+
+
+SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": 1e9}
+ENDPOINT = Parameter("endpoint", "path", "name of the endpoint", required=True)
+ID = Parameter("id", "path", "id of the request", required=True)
 WAIT = Parameter(
-    "wait", "query", "hold the call so long for a person's decision, in seconds, at most 60", "number"
+    "wait", "query", "hold the call so long for a person's decision, in seconds, at most 60", SECONDS
 )
-HEADERS = (
-    Parameter("Idempotency-Key", "header", "1 to 255 characters; the same key again gets the same answer"),
-    Parameter("Tenure-Unit", "header", "what shares a fate (line, patient, user); makes assignment sticky"),
-    Parameter("Tenure-Deadline-Ms", "header", "milliseconds in which the model must begin to answer", "number"),
+DRAWN = Parameter(
+    "confidence", "query", "draw only boxes that are at least so sure",
+    {"type": "number", "minimum": 0, "maximum": 1},
+)  # fmt: skip
+KEY = Parameter(
+    "Idempotency-Key", "header", "the same key and body again get the same answer; for a single input",
+    {"type": "string", "minLength": 1, "maxLength": 255},
+)  # fmt: skip
+UNIT = Parameter("Tenure-Unit", "header", "what shares a fate (line, patient, user); makes assignment sticky")
+UNIT_FIELD = Parameter("Tenure-Unit-Field", "header", "with many records: the field that holds each one's unit")
+DEADLINE = Parameter(
+    "Tenure-Deadline-Ms", "header", "milliseconds in which the model must begin to answer", SECONDS
 )
-INPUTS = ("application/json", "text/plain", "image/*", "audio/*", "multipart/form-data")
-DRAWN = Parameter("confidence", "query", "draw only boxes that are at least so sure, 0 to 1", "number")
-USUAL = {
-    401: "the token is missing, unknown or revoked",
-    403: "the token's role may not do this",
-    503: "overload, a full log or not ready yet; Retry-After says when to try again",
+
+BAD: Mapping[int, Reply] = {400: _error("a header, the query or the body cannot be read as HTTP, form or JSON")}
+OPEN: Mapping[int, Reply] = {405: _error("the path takes another method", "Allow")}
+CALLER: Mapping[int, Reply] = {
+    401: _error("the token is missing, unknown or revoked", "WWW-Authenticate"),
+    403: _error("the token's role may not do this"),
+    500: _error("a fault of the server; `at` is its number in the server's log"),
+    503: _error("overload, a full log or not ready yet", "Retry-After"),
+    **OPEN,
 }
-ASKED = {
-    200: "decided",
-    202: "a person is to decide; Location is where the decision will be",
-    400: "a header, the query or the form cannot be read",
-    404: "there is no such endpoint",
-    406: "the endpoint has no answer in a form that `Accept` allows",
-    409: "the first request with this Idempotency-Key is still being answered, or had another body",
-    413: "the body is too large",
-    415: "the endpoint takes another kind of input",
-    422: "the input cannot be read or breaks the endpoint's schema",
-    **USUAL,
+ASKED: Mapping[int, Reply] = {
+    **BAD,
+    **CALLER,
+    404: _error("there is no such endpoint"),
+    406: _error("the endpoint has no answer in a form that `Accept` allows"),
+    409: _error("the first request with this Idempotency-Key is still being answered, or had another body"),
+    413: _error(f"the body is larger than `serve.max_body`, or has more than {MAX_ROWS} rows"),
+    415: _error("the endpoint takes another kind of input"),
+    422: _error("the input cannot be read or breaks the endpoint's schema"),
+    504: _error("the model did not answer in time, and the project wants that refused"),
 }
-CALLS: tuple[Call, ...] = (
+IMAGES: Content = {name: {} for name in (*ACCEPTED["image"].split(", "), BYTES)}
+SOUNDS: Content = {name: {} for name in (*ACCEPTED["audio"].split(", "), BYTES)}
+UPLOAD: Content = {
+    FORM: {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": {"type": "string", "contentMediaType": BYTES}},
+    }
+}
+ROWS: Content = {**{name: {"type": "string"} for name in LINES}, ARROW: {}}
+LIST: Schema = {
+    "type": "array", "maxItems": MAX_ROWS, "items": {"description": "one input; each is checked for itself"},
+}  # fmt: skip
+ANSWERS: Schema = {"type": "array", "items": {"anyOf": [_ref("Answer"), _ref("RowError")]}}
+
+
+def _predict(path: str, name: str, kind: str, *, pictures: bool, record: Schema) -> Call:
+    """Return the call that asks one endpoint; kind "" stands for any."""
+    takes: dict[str, Schema] = {}
+    single, many = {JSON: _ref("Answer")}, kind in ("", "record", "text")
+    if kind in ("", "record"):
+        takes[JSON] = {"anyOf": [record, LIST]}
+    if kind in ("", "text"):
+        takes |= {"text/plain": {"type": "string"}, **({} if JSON in takes else {JSON: LIST})}
+    takes |= {**(IMAGES if kind in ("", "image") else {}), **(SOUNDS if kind in ("", "audio") else {})}
+    takes |= UPLOAD if kind in ("", "image", "audio") else {}
+    takes |= ROWS if many else {}
+    drawn: Content = {form: {} for form in FORMS} if pictures else {}
+    decided = {JSON: {"anyOf": [_ref("Answer"), ANSWERS]}, **ROWS} if many else single
+    waits = {JSON: _ref("Answer"), **drawn}
+    return Call(
+        "POST", path, name, "Ask for a decision",
+        {200: Reply("decided; many rows are each answered for itself", {**decided, **drawn}),
+         202: Reply("a person is to decide; Location is where the decision will be", waits, ("Location",)),
+         **ASKED},
+        parameters=(WAIT, *((DRAWN,) if pictures else ()), KEY, UNIT, *((UNIT_FIELD,) if many else ()), DEADLINE),
+        bodies=takes,
+    )  # fmt: skip
+
+
+def _detect(names: Iterable[str]) -> Call:
+    drawn: Content = {**{form: {} for form in FORMS}, JSON: _ref("Answer")}
+    model = Parameter("model", "query", "name of the endpoint", _one_of(names), required=True)
+    return Call(
+        "POST", "/predict", "detect", "Send a picture in a form, get it back with its boxes drawn",
+        {200: Reply("decided", drawn, ("Tenure-Id", "Tenure-Status")),
+         202: Reply("a person is to decide; Location is where the decision will be", drawn, ("Location",)),
+         **ASKED},
+        parameters=(model, WAIT, DRAWN, KEY, UNIT, DEADLINE),
+        bodies={**UPLOAD, **IMAGES},
+    )  # fmt: skip
+
+
+ANY = msgspec.structs.replace(
+    _predict(PREDICT, "predict", "", pictures=True, record={"type": "object"}),
+    parameters=(ENDPOINT, WAIT, DRAWN, KEY, UNIT, UNIT_FIELD, DEADLINE),
+)
+REST: tuple[Call, ...] = (
     Call(
-        "POST",
-        "/v1/{endpoint}/predict",
-        "Ask for a decision",
-        ASKED,
-        parameters=(ENDPOINT, WAIT, DRAWN, *HEADERS),
-        bodies=INPUTS,
-        answers=(200, 202),
-    ),
-    Call(
-        "POST",
-        "/predict",
-        "Send a picture in a form, get it back with its boxes drawn",
-        ASKED,
-        parameters=(
-            Parameter("model", "query", "name of the endpoint", required=True),
-            WAIT,
-            DRAWN,
-            *HEADERS,
-        ),
-        bodies=("multipart/form-data",),
-        answers=(200, 202),
-    ),
-    Call(
-        "GET",
-        "/v1/decisions/{id}",
-        "The state of a request; waits for its decision",
-        {200: "decided or pending, as `status` says", 404: "there is no such request", **USUAL},
+        "GET", "/v1/decisions/{id}", "decision", "The state of a request; waits for its decision",
+        {200: Reply("decided or pending, as `status` says", _json("Answer")), **BAD, **CALLER,
+         404: _error("there is no such request"), 422: _error("the request was refused, as the text says")},
         parameters=(ID, WAIT),
-        answers=(200,),
     ),
     Call(
-        "POST",
-        "/v1/feedback",
-        "Tell what became of a request: its truth, or a reaction",
-        {
-            202: "it is in the log",
-            404: "there is no such request",
-            422: "neither `truth` nor `kind` is given",
-            **USUAL,
-        },
-        bodies=("application/json",),
+        "POST", "/v1/feedback", "feedback", "Tell what became of a request: its truth, or a reaction",
+        {202: Reply("it is in the log"), **BAD, **CALLER, 404: _error("there is no such request"),
+         413: _error("the body is too large"), 422: _error("neither `truth` nor `kind` is given")},
+        bodies=_json("Feedback"),
     ),
-    Call("GET", "/health/live", "Whether the worker runs", {200: "it runs"}, token=False),
-    Call(
-        "GET",
-        "/health/ready",
-        "Whether requests are answered",
-        {200: "they are", 503: "not yet"},
-        token=False,
-    ),
-    Call(
-        "GET",
-        "/metrics",
-        "Numbers for Prometheus, of all workers",
-        {200: "in the text format"},
-        media_type="text/plain",
-        token=False,
-    ),
-    Call("GET", "/openapi.json", "This document", {200: "OpenAPI 3.1"}, token=False),
-)
+    Call("GET", "/health/live", "live", "Whether the worker runs",
+         {200: Reply("it runs", {JSON: {"const": {"status": "alive"}}}), **OPEN}, token=False),
+    Call("GET", "/health/ready", "ready", "Whether requests are answered",
+         {200: Reply("they are", {JSON: READY}), 503: Reply("not yet", {JSON: READY}), **OPEN}, token=False),
+    Call("GET", "/metrics", "metrics", "Numbers for Prometheus, of all workers",
+         {200: Reply("in the text format", {"text/plain": {"type": "string"}}), **OPEN}, token=False),
+    Call("GET", "/openapi.json", "openapi", "This document",
+         {200: Reply("OpenAPI 3.1", {JSON: {"type": "object"}}), **OPEN}, token=False),
+)  # fmt: skip
+CALLS: tuple[Call, ...] = (ANY, _detect(()), *REST)
+"""All calls, for endpoints of any name."""
 
 
-@cache
-def document() -> bytes:
-    """Return the document as JSON."""
-    _, schemas = msgspec.json.schema_components([Answer], ref_template="#/components/schemas/{name}")
+def document(desks: Mapping[str, Desk] | None = None) -> bytes:
+    """Return the document as JSON; with `desks`, each endpoint is a path of its own with what it takes."""
+    _, answer = msgspec.json.schema_components([Answer], ref_template="#/components/schemas/{name}")
     paths: dict[str, Schema] = {}
-    for call in CALLS:
+    for call in CALLS if desks is None else _calls(desks):
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
-    paths |= oip.paths()
+    own = {"Error": ERROR, "RowError": ROW_ERROR, "Feedback": FEEDBACK}
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
             "info": {"title": "tenure data plane", "version": version("tenure")},
-            "paths": paths,
+            "paths": paths | oip.paths(),
             "components": {
-                "schemas": {**schemas, **oip.schemas(), "Error": ERROR, "Feedback": FEEDBACK},
+                "schemas": {**answer, **oip.schemas(), **own},
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             },
         }
     )
 
 
+def _calls(desks: Mapping[str, Desk]) -> list[Call]:
+    asks = [
+        _predict(
+            f"/v1/{name}/predict", f"predict_{name}", desk.spec.input,
+            pictures=desk.spec.input == "image" and desk.output.regions is not None,
+            record=record_schema(desk.spec.fields),
+        )
+        for name, desk in desks.items()
+    ]  # fmt: skip
+    seeing = [name for name, desk in desks.items() if desk.spec.input == "image"]
+    return [*asks, *([_detect(seeing)] if seeing else []), *REST]
+
+
 def _operation(call: Call) -> Schema:
     operation: Schema = {
         "summary": call.summary,
-        "operationId": call.method.lower() + "_" + call.path.strip("/").replace("/", "_").replace(".", "_"),
+        "operationId": call.name,
         "parameters": [_parameter(p) for p in call.parameters],
-        "responses": {str(status): _response(call, status, text) for status, text in call.statuses.items()},
+        "responses": {str(status): _response(reply) for status, reply in sorted(call.statuses.items())},
     }
-    operation["operationId"] = operation["operationId"].translate({ord("{"): None, ord("}"): None})
     if call.token:
         operation["security"] = [{"bearer": []}, {}]  # none on an open loopback
     if call.bodies:
-        operation["requestBody"] = {
-            "required": True,
-            "content": {body: _body(call, body) for body in call.bodies},
-        }
+        operation["requestBody"] = {"required": True, "content": _content(call.bodies)}
     return operation
 
 
@@ -175,52 +244,20 @@ def _parameter(parameter: Parameter) -> Schema:
     return {
         "name": parameter.name,
         "in": parameter.place,
-        "required": parameter.required or parameter.place == "path",
+        "required": parameter.required,
         "description": parameter.text,
-        "schema": {"type": parameter.type},
+        "schema": parameter.schema,
     }
 
 
-def _response(call: Call, status: int, text: str) -> Schema:
-    if status in call.answers:
-        pictures: Schema = {form: {} for form in FORMS} if call.method == "POST" else {}
-        return {"description": text, "content": {"application/json": {"schema": _ref("Answer")}, **pictures}}
-    if status >= 400 and call.token:
-        return {"description": text, "content": {"application/json": {"schema": _ref("Error")}}}
-    return {"description": text} if status == 202 else {"description": text, "content": {call.media_type: {}}}
+def _response(reply: Reply) -> Schema:
+    out: Schema = {"description": reply.text}
+    if reply.content:
+        out["content"] = _content(reply.content)
+    if reply.headers:
+        out["headers"] = {name: {"schema": {"type": "string"}} for name in reply.headers}
+    return out
 
 
-def _body(call: Call, media_type: str) -> Schema:
-    if call.path == "/v1/feedback":
-        return {"schema": _ref("Feedback")}
-    if media_type == "multipart/form-data":
-        file = {"type": "string", "contentMediaType": "application/octet-stream"}
-        return {"schema": {"type": "object", "required": ["file"], "properties": {"file": file}}}
-    return {"schema": {"type": {"application/json": "object"}.get(media_type, "string")}}
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-ERROR: Schema = {
-    "type": "object",
-    "required": ["error", "code", "at"],
-    "properties": {
-        "error": {"type": "string", "description": "what was wrong, in words"},
-        "code": {"type": "string", "description": "stable and machine-readable"},
-        "at": {"type": ["string", "null"], "description": "where"},
-    },
-}
-_SCALAR = {"type": ["string", "number", "boolean", "null"]}
-FEEDBACK: Schema = {
-    "type": "object",
-    "required": ["id"],
-    "additionalProperties": False,
-    "properties": {
-        "id": {"type": "string", "description": "id of the request"},
-        "truth": {**_SCALAR, "description": "what was right"},
-        "kind": {"type": "string", "description": "name of another reaction, such as `redo` or `click`"},
-        "value": {**_SCALAR, "description": "of that reaction"},
-    },
-}
+def _content(content: Content) -> Schema:
+    return {media_type: {"schema": schema} if schema else {} for media_type, schema in content.items()}

@@ -54,7 +54,7 @@ def wish_of(request: Request, desk: Desk, *, picture_first: bool = False) -> Wis
         raise CaseError(
             f"{desk.name} answers in {' or '.join(offers)} only", code="not_acceptable", at="accept", status=406
         )
-    return Wish(media_type, _confidence(request) if media_type in FORMS else 0.0)
+    return Wish(media_type, _confidence(request))
 
 
 class Pictures:

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tenure.clock import Clock
 from tenure.data.decode import accepts, decode
+from tenure.deploy.serving.accept import preferred
 from tenure.deploy.serving.control_page import Slot
 from tenure.deploy.serving.core import Core
 from tenure.deploy.serving.desk import Desk
@@ -420,6 +421,9 @@ def read_head(desk: Desk, headers: list[tuple[bytes, bytes]]) -> Head | None:
     length = found.get(b"content-length", b"")
     if not (length.isdigit() and len(length) < 10) or int(length) > desk.spec.serve.max_body:
         return None
+    accept = found.get(b"accept", b"*/*")
+    if accept != b"*/*" and preferred(accept.decode("latin-1"), ("application/json",)) is None:
+        return None  # the app says in which form there is an answer
     head = Head(desk, int(length))
     head.media_type = found.get(b"content-type", b"").decode("latin-1")
     essence = head.media_type.partition(";")[0].strip().lower()

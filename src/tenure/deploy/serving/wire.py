@@ -54,4 +54,6 @@ def http_error(request: Request, error: HTTPException) -> Response:
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     words = {404: "there is nothing at this path", 405: f"{request.method} is not allowed here"}
     text = words.get(error.status_code, str(error.detail))
-    return as_json({"error": text, "code": code, "at": request.url.path}, error.status_code)
+    response = as_json({"error": text, "code": code, "at": request.url.path}, error.status_code)
+    response.headers.update(error.headers or {})  # a 405 names what is allowed
+    return response
