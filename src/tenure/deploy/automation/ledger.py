@@ -17,6 +17,7 @@ from tenure.deploy.automation.progress import Move, Progress
 from tenure.deploy.automation.shadow_report import blind_table
 from tenure.deploy.router import Policy
 from tenure.errors import ConflictError, MissingError
+from tenure.model.registry import refuses_partial
 from tenure.scope.project import EndpointSpec
 from tenure.types import Level
 
@@ -178,7 +179,7 @@ class Automation:
             self._certainty(conn, endpoint, version),
             labels=table.n,
             informative=levels.informative(table),
-            note="; ".join(r["note"] for r in lines if r["note"]),
+            note=refuses_partial(conn, version) or "; ".join(r["note"] for r in lines if r["note"]),
         )
 
     def report(self, endpoint: str) -> dict[str, Any]:
