@@ -103,7 +103,7 @@ def test_a_block_is_answered_and_logged_as_its_rows(
             else:
                 records = [{"a": None if a != a else a, "b": int(b), "c": bool(c)} for a, b, c in VALUES.tolist()]
                 found = list(await core.predict_many("", "e", records))  # type: ignore[arg-type]
-            while core.answering.shadows:  # noqa: ASYNC110
+            while core.answering.shadows.waiting:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.01)
             return found

@@ -40,7 +40,7 @@ def run(world: World, work: Callable[[Core], Awaitable[Any]]) -> Any:
 
 async def shadowed(core: Core) -> None:
     """Wait until no shadow is on its way and what they said is in the log."""
-    while core.answering.shadows:  # noqa: ASYNC110
+    while core.answering.shadows.waiting:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     await asyncio.sleep(0.01)
 

@@ -6,23 +6,25 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from tenure.clock import Clock
 from tenure.data.records import Flag, Status, encode_id
-from tenure.deploy.decide import Draws, decide, decide_scores, draws, level_in_force
-from tenure.deploy.router import Assignment, Endpoint, assign
+from tenure.deploy.decide import decide_scores
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.desk import Desk, answer_flags, as_logged, as_shown
-from tenure.deploy.serving.journal import Journal
+from tenure.deploy.serving.desk import Desk, as_logged, as_shown
+from tenure.deploy.serving.journal import Journal, full
+from tenure.deploy.serving.lanes import Lanes
 from tenure.deploy.serving.live import Live
 from tenure.deploy.serving.replies import AutoReply, iso
-from tenure.deploy.serving.runner import Batch, Fleet, Model, Runner
+from tenure.deploy.serving.ruling import AUDIT, rule, rule_scores
+from tenure.deploy.serving.runner import Batch, Fleet, Model, Runner, outcome, select
+from tenure.deploy.serving.shadows import Shadow, Shadows
 from tenure.deploy.serving.work import Block, Lane, Work
-from tenure.errors import BusyError, CaseError, StoreError, TenureError
+from tenure.errors import BusyError, StoreError, TenureError
 from tenure.model.answer import Scores
 from tenure.model.pipeline import Results
 from tenure.seeds import request_draw, request_draws
@@ -30,22 +32,7 @@ from tenure.settings import Settings
 from tenure.types import Answer, Audio, Decision, Failed, Image, Input, Level, Prediction, Route
 
 _log = logging.getLogger("tenure.serving")
-_SKEW_NS = 5_000_000_000
 _read_answer = msgspec.json.Decoder(Answer).decode
-_AUDIT = int(Flag.AUDITED | Flag.LOTTERY)
-
-
-class Shadow:
-    """Requests that a version answers after their replies, as one job of its runner."""
-
-    __slots__ = ("desk", "expires_ns", "gone", "item", "seqs", "settled", "start_ns", "version")
-    alone: ClassVar[bool] = True
-
-    def __init__(
-        self, desk: Desk, version: str, *, seqs: Sequence[int], item: Sequence[Input], start_ns: int
-    ) -> None:
-        self.desk, self.version, self.seqs, self.item = desk, version, seqs, item
-        self.start_ns, self.expires_ns, self.gone, self.settled = start_ns, 0, False, False
 
 
 class Answering:
@@ -70,8 +57,11 @@ class Answering:
         self._arrived: list[Work] = []
         self._blocks: list[Block] = []
         self._replies: dict[tuple[Any, ...], AutoReply] = {}
-        self._lanes = _Lanes(self, live)
-        self.shadows = 0  # waiting or running
+        self._lanes = Lanes(live, page=page, clock=clock, run=journal.run)
+        self.is_watched = self._lanes.is_watched
+        self.shadows = Shadows(
+            clock=clock, slot=slot, fleet=fleet, run=journal.run, runner=self._runner, most=settings.shadow_queue
+        )
 
     # In
 
@@ -86,12 +76,6 @@ class Answering:
         if not self._arrived and not self._blocks:
             asyncio.get_running_loop().call_soon(self._tick)
         self._blocks.append(block)
-
-    def is_watched(self, desk: Desk, now_ns: int) -> bool:
-        """Say whether the controller is alive, or was within the time that the project allows."""
-        hold_ns = int(desk.spec.serve.on_controller_lost.hold * 1e9)
-        # A clock that stepped back makes a dead controller look alive for as long as the step.
-        return -_SKEW_NS <= now_ns - self._page.controller_ns <= hold_ns
 
     def _tick(self) -> None:
         """Route what came since the last tick; requests that no model answers are ruled on at once."""
@@ -147,13 +131,13 @@ class Answering:
         if type(job) is Block:
             self._block_answered(batch)
         elif type(job) is Shadow:
-            self._shadowed(job, batch)
+            self.shadows.done(job, batch)
         else:
             self._answered(batch)
 
     def _answered(self, batch: Batch) -> None:
         works: Sequence[Work] = batch.jobs
-        predictions, times = _outcome(batch)
+        predictions, times = outcome(batch)
         for work in works:
             work.queue_us = (batch.taken_ns - work.start_ns) // 1000
         if type(predictions) is Scores and all(w.lane is works[0].lane and not w.gone for w in works):
@@ -173,7 +157,7 @@ class Answering:
             lanes.setdefault(id(work.lane), []).append(i)
         for group in lanes.values():
             of_lane = [works[i] for i in group]
-            inputs = items if len(group) == len(works) else _select(items, group)
+            inputs = items if len(group) == len(works) else select(items, group)
             self._settle(of_lane[0].lane, of_lane, inputs, None)
 
     # Rule, log, reply
@@ -186,18 +170,18 @@ class Answering:
             work.settled = True
             work.latency_us = (now_ns - work.start_ns) // 1000
         if scores is not None and lane.level >= Level.PARTIAL:
-            self._rule_scores(lane, works, scores)
+            rule_scores(lane, works, scores, run=self._journal.run)
         else:
             if scores is not None:
                 for work, prediction in zip(works, scores, strict=True):
                     work.prediction = prediction
             for work in works:
-                self._rule(lane, work)
+                rule(lane, work, run=self._journal.run)
             scores = None
         try:
-            kept = self._keep(works, items)
-            if kept:
-                desk.log(lane, works, items, scores)
+            if desk.spec.input in ("image", "audio"):
+                self._keep(works, items)
+            desk.log(lane, works, items, scores)
         except StoreError as error:
             if desk.spec.log.on_full == "refuse":
                 self._reject(works, full(error))
@@ -212,64 +196,9 @@ class Answering:
                 work.logged = True
         self._journal.when_safe(lambda error: self._reply(lane, works, items, scores, error))
 
-    def _rule_scores(self, lane: Lane, works: Sequence[Work], scores: Scores) -> None:
-        """Rule on a classifier's answers at `partial` and `full`, without an object per answer."""
-        policy, desk = lane.policy, works[0].desk
-        automated, reasons = decide_scores(scores, version=lane.version, level=lane.level, policy=policy)
-        base = 0 if lane.watched else int(Flag.DEGRADED)
-        for i, work in enumerate(works):
-            flags = base
-            if desk.is_late(work.latency_us):
-                flags |= Flag.OVER_BUDGET
-            if automated is None or automated[i]:
-                work.route, work.deadline_ns = Route.AUTO, 0
-                flags |= Flag.BLIND
-                if work.audited:
-                    flags |= _AUDIT
-            else:
-                work.route = Route.PENDING
-                if work.audited:
-                    flags |= Flag.LOTTERY
-                if work.audited or draws(policy, (self._journal.run, work.seq)).blind:
-                    flags |= Flag.BLIND
-            work.flags = int(flags)
-            if reasons is not None:
-                work.reason = reasons[i]
-
-    def _rule(self, lane: Lane, work: Work) -> None:
-        drawn = draws(lane.policy, (self._journal.run, work.seq)) if lane.version else Draws(work.audited, True)
-        ruling = decide(work.prediction, version=lane.version, level=lane.level, policy=lane.policy, drawn=drawn)
-        work.route, work.reason = ruling.route, ruling.reason
-        flags = 0 if lane.watched else int(Flag.DEGRADED)
-        if ruling.audited:
-            flags |= Flag.AUDITED
-        if ruling.blind:
-            flags |= Flag.BLIND
-        if work.audited:
-            flags |= Flag.LOTTERY
-        if ruling.route == Route.AUTO:
-            work.deadline_ns = 0
-        elif work.status == Status.EXPIRED:
-            self._overrun(work)
-        work.flags = int(flags) | answer_flags(work.desk, work)
-
-    def _overrun(self, work: Work) -> None:
-        """Apply what the project wants of a request whose model was too late."""
-        how = work.desk.spec.serve.on_overrun
-        if how == "refuse":
-            work.route = Route.REFUSED
-            work.error = CaseError(
-                "the model did not answer in time", code="deadline_exceeded", at=work.desk.name, status=504
-            )
-            work.deadline_ns, work.reason = 0, f"{work.error.code}: {work.error.message}"
-        elif how == "fallback" and work.desk.spec.serve.on_timeout is not None:
-            work.route, work.deadline_ns = Route.FALLBACK, 0
-
-    def _keep(self, works: Sequence[Work], items: Sequence[Input]) -> bool:
+    def _keep(self, works: Sequence[Work], items: Sequence[Input]) -> None:
         """Keep the inputs' bytes where the policy says so; what a person must see is always kept."""
         desk = works[0].desk
-        if desk.spec.input not in ("image", "audio"):
-            return True
         policy = desk.spec.log.payloads
         for work, item in zip(works, items, strict=True):
             if not isinstance(item, Image | Audio):
@@ -288,7 +217,6 @@ class Answering:
                 self._slot.add("payloads_dropped")
                 continue
             work.flags |= Flag.PAYLOAD
-        return True
 
     def refuse(self, work: Work, error: TenureError) -> None:
         """Log a request that cannot be answered, and give it its error: a refusal is a record too."""
@@ -338,7 +266,7 @@ class Answering:
                     self._pend(work)
             _tell(work)
         if items is not None:
-            self._start_shadows(lane, works[0].desk, [work.seq for work in works], items)
+            self.shadows.start(lane, works[0].desk, [work.seq for work in works], items)
 
     def _write_scores(self, lane: Lane, works: Sequence[Work], scores: Scores) -> None:
         reply = self._auto_reply(lane, scores.labels)
@@ -372,7 +300,7 @@ class Answering:
             )  # fmt: skip
             return Answer(id=public_id, status="decided", decision=decision, prediction=prediction)
         if work.route == Route.FALLBACK:
-            return Answer(id=public_id, status="decided", decision=fallback(work.desk))
+            return Answer(id=public_id, status="decided", decision=work.desk.fallback())
         # What the reviewer must not see is not told to the client either: it may stand beside the reviewer.
         return Answer(
             id=public_id,
@@ -426,7 +354,7 @@ class Answering:
         if block.gone:
             return
         block.settled = True
-        lane, (predictions, times) = block.lane, _outcome(batch)
+        lane, (predictions, times) = block.lane, outcome(batch)
         if type(predictions) is Scores and lane.level >= Level.PARTIAL:
             automated, reasons = decide_scores(
                 predictions, version=lane.version, level=lane.level, policy=lane.policy
@@ -456,7 +384,7 @@ class Answering:
         flags = np.full(n, int(base), np.uint16)
         if lane.policy.audit > 0:
             drawn = request_draws(f"audit:{lane.policy.salt}", self._journal.run, block.first, n)
-            flags[drawn < lane.policy.audit] |= _AUDIT
+            flags[drawn < lane.policy.audit] |= AUDIT
         try:
             desk.log_block(
                 block, scores, flags, reasons, stage_us=stage_us, latency_us=latency_us,
@@ -477,151 +405,7 @@ class Answering:
         block.done(block)
         if failed is None:
             seqs = range(block.first, block.first + len(block))
-            self._start_shadows(block.lane, block.desk, seqs, block.item)
-
-    # Shadows
-
-    def _start_shadows(self, lane: Lane, desk: Desk, seqs: Sequence[int], items: Sequence[Input]) -> None:
-        """Let shadow versions answer after the replies; beyond the bound they are shed, and counted."""
-        route = lane.route
-        if route is None or lane.level == Level.HUMAN_ONLY or not (route.shadows or lane.level == Level.SHADOW):
-            return
-        for version, chosen in shadowed(route, lane, run=self._journal.run, seqs=seqs).items():
-            if not self._fleet.has(version):
-                continue
-            room = max(0, self._settings.shadow_queue - self.shadows)
-            if len(chosen) > room:
-                self._slot.add("shadows_shed", len(chosen) - room)
-                chosen = chosen[:room]
-            if not chosen:
-                continue
-            whole = len(chosen) == len(seqs)
-            shadow = Shadow(
-                desk, version, seqs=seqs if whole else [seqs[i] for i in chosen],
-                item=items if whole else _select(items, chosen), start_ns=self._clock.monotonic_ns(),
-            )  # fmt: skip
-            self.shadows += len(chosen)
-            runner = self._runner(desk, version)
-            runner.put(shadow, last=True)
-            asyncio.get_running_loop().call_soon(runner.kick)
-
-    def _shadowed(self, job: Shadow, batch: Batch) -> None:
-        n = len(job.seqs)
-        self.shadows -= n
-        predictions, _ = _outcome(batch)
-        if len(predictions) != n:  # the batch fell as a whole
-            predictions = [predictions[0]] * n
-        self._slot.add("shadows", n)
-        if type(predictions) is not Scores:
-            predictions = [as_logged(p) for p in predictions]
-            self._slot.add("failed", sum(isinstance(p, Failed) for p in predictions))
-        try:
-            job.desk.log_shadow(
-                job.version, job.seqs, predictions, t_ns=self._clock.now_ns(),
-                latency_us=(self._clock.monotonic_ns() - job.start_ns) // 1000,
-            )  # fmt: skip
-        except Exception:  # noqa: BLE001  # a shadow must never harm serving
-            _log.exception("what shadow %s said is not in the log", job.version)
-
-
-class _Lanes:
-    """The lanes of one tick: what holds for all requests that arrived in it. Made again only when it changes."""
-
-    def __init__(self, answering: Answering, live: Live) -> None:
-        self._answering, self._live = answering, live
-        self._run = answering._journal.run
-        self._fresh: set[str] = set()
-        self._of: dict[str, tuple[Endpoint, Level, bool, dict[tuple[str | None, str, float], Lane]]] = {}
-        self._version = 0
-
-    def begin(self) -> None:
-        """Begin a tick: levels and the controller's life are looked at again."""
-        self._fresh.clear()
-
-    def of(self, work: Work) -> Lane:
-        """Return the lane of a request and draw its audit; raises BusyError before the first routing table."""
-        name = work.desk.name
-        if name not in self._fresh:
-            self._refresh(work.desk)
-        route, level, watched, lanes = self._of[name]
-        key = (self._run, work.seq)
-        chosen = assign(route, request=key, unit=work.unit, now_ns=work.t_ns)
-        work.audited = draws_audit(route, key)
-        found = lanes.get((chosen.version, chosen.role, chosen.share))
-        if found is None:
-            found = self._make(route, chosen, level=level, watched=watched)
-            lanes[chosen.version, chosen.role, chosen.share] = found
-        return found
-
-    def of_block(self, block: Block) -> Lane | None:
-        """Return the lane of a block; None where its rows go separate ways, or where there is no table yet."""
-        try:
-            if block.desk.name not in self._fresh:
-                self._refresh(block.desk)
-        except BusyError:
-            return None
-        route, level, watched, lanes = self._of[block.desk.name]
-        splits = route.candidate is not None and 0.0 < route.share < 1.0
-        if level < Level.PARTIAL or (splits and (route.assign == "request" or not block.unit)):
-            return None
-        chosen = assign(route, request=(self._run, block.first), unit=block.unit, now_ns=block.t_ns)
-        found = lanes.get((chosen.version, chosen.role, chosen.share))
-        if found is None:
-            found = self._make(route, chosen, level=level, watched=watched)
-            lanes[chosen.version, chosen.role, chosen.share] = found
-        return found
-
-    def _refresh(self, desk: Desk) -> None:
-        route, now_ns = self._live.endpoint(desk.name), self._answering._clock.now_ns()
-        watched = self._answering.is_watched(desk, now_ns)
-        level = level_in_force(route.policy, now_ns=now_ns, watched=watched)
-        known = self._of.get(desk.name)
-        same = known is not None and known[0] is route and known[1:3] == (level, watched)
-        if not same or self._version != self._live.version:
-            if self._version != self._live.version:
-                self._of.clear()
-                self._version = self._live.version
-            self._of[desk.name] = (route, level, watched, {})
-        self._fresh.add(desk.name)
-
-    def _make(self, route: Endpoint, chosen: Assignment, *, level: Level, watched: bool) -> Lane:
-        lane = Lane(level=level, policy=route.policy, routing=self._live.version, watched=watched, route=route)
-        if level < Level.ASSIST or chosen.version is None:
-            return lane
-        role = int(chosen.role == "candidate")
-        return msgspec.structs.replace(lane, version=chosen.version, role=role, share=chosen.share)
-
-
-def draws_audit(route: Endpoint, request: tuple[int, int]) -> bool:
-    """Draw whether a person checks a request, whatever decides it."""
-    audit = route.policy.audit
-    return audit > 0 and request_draw(f"audit:{route.policy.salt}", *request) < audit
-
-
-def shadowed(route: Endpoint, lane: Lane, *, run: int, seqs: Sequence[int]) -> dict[str, Sequence[int]]:
-    """Return which of the requests each shadow version answers, by their place; never the one that answered."""
-    always = [route.stable] if lane.level == Level.SHADOW and route.stable is not None else []
-    drawn: Sequence[int] = range(len(seqs))
-    if route.shadow < 1.0:
-        salt = f"shadow:{route.salt}"
-        drawn = [i for i, seq in enumerate(seqs) if request_draw(salt, run, seq) < route.shadow]
-    named: dict[str, Sequence[int]] = dict.fromkeys(route.shadows, drawn)
-    named |= dict.fromkeys(always, range(len(seqs)))
-    return {v: chosen for v, chosen in named.items() if v != lane.version and chosen}
-
-
-def fallback(desk: Desk) -> Decision:
-    """Return what the project decides where nobody did."""
-    told = desk.spec.serve.on_timeout
-    return Decision(value=None if told is None else told.decide, by="fallback")
-
-
-def full(error: StoreError) -> BusyError:
-    """Return the 503 of a log that cannot be written."""
-    return BusyError(
-        f"the prediction log cannot be written, so nothing is answered: {error.message}",
-        code=error.code, at="log", retry_after=5.0,
-    )  # fmt: skip
+            self.shadows.start(block.lane, block.desk, seqs, block.item)
 
 
 def _tell(work: Work) -> None:
@@ -631,26 +415,5 @@ def _tell(work: Work) -> None:
         _log.exception("cannot reply to a request of %s", work.desk.name)
 
 
-def _outcome(batch: Batch) -> tuple[Sequence[Prediction | Failed], Sequence[tuple[int, ...]]]:
-    """Return the predictions and stage times of a batch, also of one that expired or fell as a whole."""
-    results = batch.results
-    if results is not None:
-        predictions = getattr(results, "predictions", None)
-        if predictions is not None:
-            return predictions, results.stage_us  # type: ignore[attr-defined]
-        return [r.prediction for r in results], [r.stage_us for r in results]
-    if batch.expired:
-        fell = Failed("expired", late=True)
-    else:
-        _log.error("a batch failed below the pipeline", exc_info=batch.error)
-        fell = Failed(f"{type(batch.error).__name__}: {batch.error}"[:500])
-    return [fell] * len(batch.jobs), [()] * len(batch.jobs)
-
-
 def _packed(values: list[float]) -> tuple[float | None, ...]:
     return tuple(None if v != v else v for v in values)
-
-
-def _select(items: Sequence[Input], indices: Sequence[int]) -> Sequence[Input]:
-    select = getattr(items, "select", None)
-    return select(indices) if select is not None else [items[i] for i in indices]

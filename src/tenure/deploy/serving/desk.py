@@ -21,7 +21,7 @@ from tenure.deploy.serving.work import Block, Lane, Work
 from tenure.model.answer import Scores
 from tenure.model.columns import Rows
 from tenure.scope.project import EndpointSpec, Output
-from tenure.types import Failed, Input, Prediction, Route
+from tenure.types import Decision, Failed, Input, Prediction, Route
 
 NO_VERSION = 65_535
 _NAN = math.nan
@@ -267,6 +267,11 @@ class Desk:
             tail = best.tobytes() + chances.T.tobytes()
         head = [run, list(seqs), t_ns, number, status, min(latency_us, _U32), *told]
         self._journal.append(encoder, first_seq=int(seqs[0]), head=head, tail=tail, var=var)
+
+    def fallback(self) -> Decision:
+        """Return what the project decides where nobody did."""
+        told = self.spec.serve.on_timeout
+        return Decision(value=None if told is None else told.decide, by="fallback")
 
     def is_late(self, latency_us: int) -> bool:
         """Say whether an answer took longer than the endpoint's budget."""

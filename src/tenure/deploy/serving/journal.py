@@ -15,6 +15,7 @@ from tenure.clock import Clock
 from tenure.data.frames import Column, Encoder
 from tenure.data.records import Kind, Schema, plain_schema, prediction_schema
 from tenure.data.spool import SchemaStore, SpoolWriter
+from tenure.errors import BusyError, StoreError
 from tenure.seeds import fresh_u64
 from tenure.settings import Settings
 
@@ -205,3 +206,11 @@ def _resolve(futures: Sequence[asyncio.Future[None]], error: BaseException | Non
             future.set_result(None)
         else:
             future.set_exception(error)
+
+
+def full(error: StoreError) -> BusyError:
+    """Return the 503 of a log that cannot be written."""
+    return BusyError(
+        f"the prediction log cannot be written, so nothing is answered: {error.message}",
+        code=error.code, at="log", retry_after=5.0,
+    )  # fmt: skip

@@ -14,11 +14,10 @@ import msgspec
 from tenure.clock import Clock
 from tenure.data.records import By, Kind, decode_id
 from tenure.data.spool_index import DecisionTail, SpoolIndex
-from tenure.deploy.serving.answering import fallback, full
 from tenure.deploy.serving.book import Book, Key, boxes_of, decision_of
 from tenure.deploy.serving.control_page import Slot
 from tenure.deploy.serving.desk import Desk, shown
-from tenure.deploy.serving.journal import Journal
+from tenure.deploy.serving.journal import Journal, full
 from tenure.deploy.serving.replies import iso
 from tenure.deploy.serving.work import Work
 from tenure.errors import CaseError, MissingError, StoreError
@@ -92,7 +91,7 @@ class Pending:
         decision = await self.book.wait(key, min(wait_s, MAX_WAIT_S))
         if decision is None and 0 < deadline_ns < self._clock.now_ns():
             self.poll()  # a person's decision may have come since the last look
-            decision = self.book.decision(key) or fallback(self._desks[endpoint])
+            decision = self.book.decision(key) or self._desks[endpoint].fallback()
         if decision is None:
             return msgspec.structs.replace(answer, degraded=not self._is_watched(self._desks[endpoint]))
         return _decided(answer, decision)
@@ -138,14 +137,14 @@ class Pending:
             self.book.decided(key, decision_of(decision, by=decision["by"], policy=decision.get("policy") or 0))
         answer = answer_of(row, public_id)
         if row["route"] == "fallback":
-            answer = _decided(answer, fallback(self._desks[row["endpoint"]]))
+            answer = _decided(answer, self._desks[row["endpoint"]].fallback())
         return row["endpoint"], answer, int(row.get("deadline_ns") or 0)
 
     def _fall_back(self, desk: Desk, key: Key, policy: int) -> None:
         self.poll()
         if self.book.decision(key) is not None:
             return
-        decision = fallback(desk)
+        decision = desk.fallback()
         self.book.decided(key, decision)  # the deadline has passed: nobody else may decide, logged or not
         self._slot.add("fallback")
         encoder = self._journal.plain_encoder(Kind.DECISION, desk.name)
@@ -163,7 +162,7 @@ class Pending:
         def write() -> None:
             encoder = self._journal.plain_encoder(Kind.DECISION, desk.name)
             values = (*key, self._clock.now_ns(), int(By.FALLBACK), policy)
-            said = {"value": fallback(desk).value, "reason": "deadline"}
+            said = {"value": desk.fallback().value, "reason": "deadline"}
             again = self._journal.write(encoder, values, said)
             again.add_done_callback(lambda done: self._again(done, desk, key, policy))
 

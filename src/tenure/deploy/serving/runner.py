@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,10 @@ from tenure.clock import Clock
 from tenure.deploy.serving.pace import Pace
 from tenure.errors import BusyError
 from tenure.model.pipeline import Result
-from tenure.types import Input
+from tenure.types import Failed, Input, Prediction
 
 MAX_BATCH = 64
+_log = logging.getLogger("tenure.serving")
 
 
 class Model(Protocol):
@@ -262,3 +264,25 @@ class Fleet:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._loading.shutdown(wait=False, cancel_futures=True)
+
+
+def outcome(batch: Batch) -> tuple[Sequence[Prediction | Failed], Sequence[tuple[int, ...]]]:
+    """Return the predictions and stage times of a batch, also of one that expired or fell as a whole."""
+    results = batch.results
+    if results is not None:
+        predictions = getattr(results, "predictions", None)
+        if predictions is not None:
+            return predictions, results.stage_us  # type: ignore[attr-defined]
+        return [r.prediction for r in results], [r.stage_us for r in results]
+    if batch.expired:
+        fell = Failed("expired", late=True)
+    else:
+        _log.error("a batch failed below the pipeline", exc_info=batch.error)
+        fell = Failed(f"{type(batch.error).__name__}: {batch.error}"[:500])
+    return [fell] * len(batch.jobs), [()] * len(batch.jobs)
+
+
+def select(items: Sequence[Input], indices: Sequence[int]) -> Sequence[Input]:
+    """Return the inputs with these numbers, in this order."""
+    some = getattr(items, "select", None)
+    return some(indices) if some is not None else [items[i] for i in indices]

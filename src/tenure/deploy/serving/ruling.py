@@ -1,0 +1,72 @@
+"""Who decides what ran: the pure rules of `deploy.decide`, applied to the works of one lane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tenure.data.records import Flag, Status
+from tenure.deploy.decide import Draws, decide, decide_scores, draws
+from tenure.deploy.serving.desk import answer_flags
+from tenure.deploy.serving.work import Lane, Work
+from tenure.errors import CaseError
+from tenure.model.answer import Scores
+from tenure.types import Route
+
+AUDIT = int(Flag.AUDITED | Flag.LOTTERY)
+
+
+def rule_scores(lane: Lane, works: Sequence[Work], scores: Scores, *, run: int) -> None:
+    """Rule on a classifier's answers at `partial` and `full`, without an object per answer."""
+    policy, desk = lane.policy, works[0].desk
+    automated, reasons = decide_scores(scores, version=lane.version, level=lane.level, policy=policy)
+    base = 0 if lane.watched else int(Flag.DEGRADED)
+    for i, work in enumerate(works):
+        flags = base
+        if desk.is_late(work.latency_us):
+            flags |= Flag.OVER_BUDGET
+        if automated is None or automated[i]:
+            work.route, work.deadline_ns = Route.AUTO, 0
+            flags |= Flag.BLIND
+            if work.audited:
+                flags |= AUDIT
+        else:
+            work.route = Route.PENDING
+            if work.audited:
+                flags |= Flag.LOTTERY
+            if work.audited or draws(policy, (run, work.seq)).blind:
+                flags |= Flag.BLIND
+        work.flags = int(flags)
+        if reasons is not None:
+            work.reason = reasons[i]
+
+
+def rule(lane: Lane, work: Work, *, run: int) -> None:
+    """Rule on one answer, or on none."""
+    drawn = draws(lane.policy, (run, work.seq)) if lane.version else Draws(work.audited, True)
+    ruling = decide(work.prediction, version=lane.version, level=lane.level, policy=lane.policy, drawn=drawn)
+    work.route, work.reason = ruling.route, ruling.reason
+    flags = 0 if lane.watched else int(Flag.DEGRADED)
+    if ruling.audited:
+        flags |= Flag.AUDITED
+    if ruling.blind:
+        flags |= Flag.BLIND
+    if work.audited:
+        flags |= Flag.LOTTERY
+    if ruling.route == Route.AUTO:
+        work.deadline_ns = 0
+    elif work.status == Status.EXPIRED:
+        _overrun(work)
+    work.flags = int(flags) | answer_flags(work.desk, work)
+
+
+def _overrun(work: Work) -> None:
+    """Apply what the project wants of a request whose model was too late."""
+    how = work.desk.spec.serve.on_overrun
+    if how == "refuse":
+        work.route = Route.REFUSED
+        work.error = CaseError(
+            "the model did not answer in time", code="deadline_exceeded", at=work.desk.name, status=504
+        )
+        work.deadline_ns, work.reason = 0, f"{work.error.code}: {work.error.message}"
+    elif how == "fallback" and work.desk.spec.serve.on_timeout is not None:
+        work.route, work.deadline_ns = Route.FALLBACK, 0
