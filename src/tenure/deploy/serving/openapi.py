@@ -140,12 +140,13 @@ def _predict(path: str, name: str, kind: str, *, pictures: bool, record: Schema)
     drawn: Content = {form: {} for form in FORMS} if pictures else {}
     decided = {JSON: {"anyOf": [_ref("Answer"), ANSWERS]}, **ROWS} if many else single
     waits = {JSON: _ref("Answer"), **drawn}
+    optional = (*((DRAWN,) if pictures else ()), *((UNIT_FIELD,) if kind in ("", "record") else ()))
     return Call(
         "POST", path, name, "Ask for a decision",
         {200: Reply("decided; many rows are each answered for itself", {**decided, **drawn}),
          202: Reply("a person is to decide; Location is where the decision will be", waits, ("Location",)),
          **ASKED},
-        parameters=(WAIT, *((DRAWN,) if pictures else ()), KEY, UNIT, *((UNIT_FIELD,) if many else ()), DEADLINE),
+        parameters=(WAIT, *optional, KEY, UNIT, DEADLINE),
         bodies=takes,
     )  # fmt: skip
 
