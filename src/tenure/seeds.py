@@ -47,16 +47,20 @@ def request_draw(salt: str, run: int, seq: int) -> float:
 def request_draws(salt: str, run: int, first: int, count: int) -> npt.NDArray[np.float64]:
     """Return `request_draw` of `count` requests from `first` on, as (count,) array."""
     blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
-    joined = np.concatenate([_draws(salt, run, block) for block in blocks]) if count else np.zeros(0)
+    joined = np.concatenate([_draw_array(salt, run, block) for block in blocks]) if count else np.zeros(0)
     start = first % BLOCK
     return joined[start : start + count]
 
 
 @lru_cache(maxsize=512)
 def _draws(salt: str, run: int, block: int) -> tuple[float, ...]:
+    return tuple(_draw_array(salt, run, block).tolist())
+
+
+@lru_cache(maxsize=64)
+def _draw_array(salt: str, run: int, block: int) -> npt.NDArray[np.float64]:
     words = np.frombuffer(keyed_block(salt.encode(), run, block, 8 * BLOCK), "<u8")
-    # 53 bits, so that no draw rounds up to 1
-    return tuple(((words >> np.uint64(11)) * 2.0**-53).tolist())
+    return np.asarray((words >> np.uint64(11)) * 2.0**-53)  # 53 bits, so that no draw rounds up to 1
 
 
 def keyed_block(key: bytes, run: int, block: int, size: int) -> bytes:

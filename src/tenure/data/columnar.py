@@ -34,7 +34,7 @@ def said(schema: Schema, columns: Mapping[str, Array], i: int) -> dict[str, Any]
         if known:
             out["probabilities"] = known
     if schema.fields:
-        out["record"] = {name: _typed(columns[f"f:{name}"][i], kind) for name, kind in schema.fields}
+        out["record"] = {name: _typed(_field(columns, name)[i], kind) for name, kind in schema.fields}
     if "route" in columns and int(columns["route"][i]) == Route.AUTO and int(columns["level"][i]) in REASONS:
         out["reason"] = REASONS[int(columns["level"][i])]
     return out
@@ -60,7 +60,7 @@ def said_many(schema: Schema, columns: Mapping[str, Array]) -> list[dict[str, An
             if known:
                 out[i]["probabilities"] = known
     if schema.fields:
-        values = np.column_stack([columns[f"f:{name}"] for name, _ in schema.fields])
+        values = np.column_stack([_field(columns, name) for name, _ in schema.fields])
         plain = np.isfinite(values).all(axis=1) & (not any(kind != "float" for _, kind in schema.fields))
         fields = [name for name, _ in schema.fields]
         for i, row in enumerate(values.tolist()):
@@ -85,6 +85,18 @@ def labels(schema: Schema, columns: Mapping[str, Array]) -> tuple[npt.NDArray[np
     if not schema.labels:
         return np.full(len(columns["seq"]), NO_LABEL, np.intp), ()
     return columns["label"].astype(np.intp), schema.labels
+
+
+def fill(schema: Schema, columns: dict[str, Array]) -> dict[str, Array]:
+    """Return the columns with those of the fields, also where metrics stand for them."""
+    more = {f"f:{n}": _field(columns, n).astype(np.float64) for n, _ in schema.fields if f"f:{n}" not in columns}
+    return columns | more if more else columns
+
+
+def _field(columns: Mapping[str, Array], name: str) -> Array:
+    """Return a field's values; where they are exact as float32, the metric holds them."""
+    own = columns.get(f"f:{name}")
+    return columns[f"x:field:{name}"] if own is None else own
 
 
 def _typed(value: Any, kind: str) -> float | int | bool | None:

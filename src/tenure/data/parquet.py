@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from tenure.data import columnar
 from tenure.data.frames import Array, Frame, stack
 from tenure.data.records import FIXED, Kind, Schema
 from tenure.data.rows import ANY, BYTES, FLAGS, TEXT, VARIABLE, WORDS, column_name, label
@@ -73,7 +74,7 @@ def table(placed: Sequence[Placed]) -> pa.Table:
     parts = [item.frame for item in placed]
     schema, kind = parts[0].schema, Kind(parts[0].kind)
     rows = np.array([frame.rows for frame in parts])
-    fixed = stack(parts)
+    fixed = columnar.fill(schema, stack(parts))
     columns: dict[str, pa.Array] = {}
     if "run" not in fixed:
         columns["run"] = pa.array(np.repeat(np.array([f.run for f in parts], np.uint64), rows))

@@ -183,11 +183,17 @@ class Schema(msgspec.Struct, frozen=True):
 
 def prediction_schema(
     endpoint: str, *, stages: tuple[str, ...], metrics: tuple[str, ...], versions: tuple[str, ...],
-    labels: tuple[str, ...] = (), fields: tuple[tuple[str, str], ...] = (),
+    labels: tuple[str, ...] = (), fields: tuple[tuple[str, str], ...] = (), single: bool = False,
 ) -> Schema:  # fmt: skip
-    """Return the schema of an endpoint's predictions: fixed columns, stage times, metrics, label, fields."""
+    """Return the schema of an endpoint's predictions: fixed columns, stage times, metrics, label, fields.
+
+    With `single` every field is exact as the float32 that its metric `x:field:<name>` holds, which stands for its
+    column.
+    """
     extra = tuple((f"stage_us:{s}", "<f4") for s in stages) + tuple((f"x:{m}", "<f4") for m in metrics)
-    extra += _labelled(labels) + tuple((f"f:{name}", "<f8") for name, _ in fields)
+    extra += _labelled(labels)
+    if not single:
+        extra += tuple((f"f:{name}", "<f8") for name, _ in fields)
     return Schema(Kind.PREDICTION, endpoint, PREDICTION + extra, versions, labels=labels, fields=fields)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tenure.data import columnar
 from tenure.data.frames import Frame
 from tenure.data.records import By, Flag, Kind, Status
 from tenure.types import Level, Route
@@ -50,7 +51,8 @@ def row(frame: Frame, i: int) -> dict[str, Any]:
     `x_<metric>` and `stage_us_<stage>`.
     """
     kind, schema = Kind(frame.kind), frame.schema
-    fixed = {name: column[i].item() for name, column in frame.columns().items()}
+    columns = columnar.fill(schema, frame.columns())
+    fixed = {name: column[i].item() for name, column in columns.items()}
     out: dict[str, Any] = {"run": frame.run, "endpoint": schema.endpoint}
     for name, number in fixed.items():
         out[column_name(name)] = _plain(name, number, schema.versions)

@@ -19,10 +19,13 @@ _BY = {By.MODEL: "model", By.PERSON: "person", By.FALLBACK: "fallback"}
 
 
 class Book:
-    """The newest answers and decisions, bounded; the log has them all."""
+    """The newest answers and decisions, bounded; the log has them all.
 
-    def __init__(self, size: int = 10_000) -> None:
-        self._size = size
+    Answers are asked for again within moments (a retry, a click) or much later, from the log: few are kept.
+    """
+
+    def __init__(self, size: int = 10_000, answers: int = 2_000) -> None:
+        self._size, self._answers_kept = size, min(size, answers)
         self._answers: OrderedDict[Key, tuple[str, Answer | bytes, int]] = OrderedDict()
         self._decisions: OrderedDict[Key, Decision] = OrderedDict()
         self._waiting: dict[Key, list[asyncio.Future[Decision | None]]] = {}
@@ -32,7 +35,7 @@ class Book:
         """Remember an answer of this worker, as a value or as its JSON."""
         answers = self._answers
         answers[key] = (endpoint, answer, deadline_ns)
-        if len(answers) > self._size:
+        if len(answers) > self._answers_kept:
             answers.popitem(last=False)
 
     def answer(self, key: Key) -> tuple[str, Answer, int] | None:

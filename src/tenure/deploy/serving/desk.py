@@ -49,7 +49,7 @@ class Desk:
         self._versions: dict[str, int] = {}
         self._stages: tuple[str, ...] = ()  # of all versions seen; those of each:
         self._steps: dict[str, tuple[str, ...]] = {}
-        self._made: tuple[tuple[int, int], Encoder] | None = None  # the encoder, and what it was made for
+        self._made: dict[bool, tuple[tuple[int, int], Encoder]] = {}  # encoders, and what they were made for
         self._label_of = {label: i for i, label in enumerate(self.labels)}
         self._latency_us = spec.serve.latency * 1e6
 
@@ -106,7 +106,11 @@ class Desk:
     ) -> None:  # fmt: skip
         """Write one frame for a block that its version decided; raises StoreError: nothing was written."""
         lane, n = block.lane, len(block)
-        encoder = self._encoder(lane)
+        measured, values = self.measure(block.item), block.item.values
+        single = np.array_equal(
+            measured[:, 1:], values, equal_nan=True
+        )  # as float32, where the metrics have them
+        encoder = self._encoder(lane, single=single)
         own = self._steps.get(lane.version or "", ())
         head: list[Column | float | int] = [
             np.arange(block.first, block.first + n, dtype=np.uint64), block.t_ns, 0, min(latency_us, _U32),
@@ -115,29 +119,30 @@ class Desk:
             block.unit_hash, 0, scores.confidence, _NAN, 0,
             *(_at(stage_us, own.index(s) if s in own else _U16) for s in self._stages),
         ]  # fmt: skip
-        values = block.item.values
-        parts = [self.measure(block.item).T.tobytes()]
+        parts = [measured.T.tobytes()]
         if self.labels:
             best, chances = self._classes(scores)
             parts += [best.tobytes(), chances.T.tobytes()]
-        parts.append(values.T.tobytes())
+        if not single:
+            parts.append(values.T.tobytes())
         var = [b""] * n
         if reasons is not None or block.unit is not None:
             told = {} if block.unit is None else {"unit": block.unit}
             var = [_pack(told | ({} if reasons is None else {"reason": reasons[i]})) for i in range(n)]
         self._journal.append(encoder, first_seq=block.first, head=head, tail=b"".join(parts), var=var)
 
-    def _encoder(self, lane: Lane) -> Encoder:
+    def _encoder(self, lane: Lane, *, single: bool = False) -> Encoder:
         if lane.version is not None:
             self._version(lane.version)
         grown = (len(self._versions), len(self._stages))
-        if self._made is None or self._made[0] != grown:
+        known = self._made.get(single)
+        if known is None or known[0] != grown:
             made = self._journal.prediction_encoder(
                 self.name, stages=self._stages, metrics=self.metrics, versions=tuple(self._versions),
-                labels=self.labels, fields=self._fields if self.records.numeric else (),
+                labels=self.labels, fields=self._fields if self.records.numeric else (), single=single,
             )  # fmt: skip
-            self._made = (grown, made)
-        return self._made[1]
+            known = self._made[single] = (grown, made)
+        return known[1]
 
     def learn(self, version: str, stages: tuple[str, ...]) -> None:
         """Take in the stages of a version, so that their times have columns."""

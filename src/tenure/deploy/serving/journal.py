@@ -67,15 +67,16 @@ class Journal:
 
     def prediction_encoder(
         self, endpoint: str, *, stages: tuple[str, ...], metrics: tuple[str, ...], versions: tuple[str, ...],
-        labels: tuple[str, ...] = (), fields: tuple[tuple[str, str], ...] = (),
+        labels: tuple[str, ...] = (), fields: tuple[tuple[str, str], ...] = (), single: bool = False,
     ) -> Encoder:  # fmt: skip
-        key = (Kind.PREDICTION, endpoint, stages, metrics, versions, labels, fields)
+        key = (Kind.PREDICTION, endpoint, stages, metrics, versions, labels, fields, single)
         return self._encoder(
             key,
             lambda: prediction_schema(
-                endpoint, stages=stages, metrics=metrics, versions=versions, labels=labels, fields=fields
+                endpoint, stages=stages, metrics=metrics, versions=versions, labels=labels, fields=fields,
+                single=single,
             ),
-        )
+        )  # fmt: skip
 
     def plain_encoder(
         self, kind: Kind, endpoint: str, versions: tuple[str, ...] = (), labels: tuple[str, ...] = ()

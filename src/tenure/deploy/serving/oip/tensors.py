@@ -83,7 +83,9 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], raw: bytes | memo
 def to_bytes(tensor: Tensor) -> bytes:
     """Write a binary tensor."""
     if tensor.datatype == "BYTES":
-        return b"".join(_LENGTH.pack(len(each)) + each for each in tensor.data.ravel().tolist())
+        texts = tensor.data.ravel().tolist()
+        coded = {each: _LENGTH.pack(len(each)) + each for each in set(texts)}  # labels come again and again
+        return b"".join([coded[each] for each in texts])
     return tensor.data.astype(DTYPES[tensor.datatype], copy=False).tobytes()
 
 
