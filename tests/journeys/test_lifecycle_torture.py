@@ -310,4 +310,4 @@ def test_nothing_answered_is_lost_whatever_happens(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_nothing_answered_is_lost_in_minutes_of_it(tmp_path: Path) -> None:
-    torture(tmp_path, blows=250, seed=7)
+    torture(tmp_path, blows=480, seed=7)

@@ -21,6 +21,9 @@ LOAD_S = 300.0
 PAUSES_S = (5.0, 15.0, 60.0, 300.0)
 """Pauses before a version that could not be loaded is tried again, as long as a table names it."""
 
+FREE_AGAIN_S = 5.0
+"""Memory is given back when a version is dropped, and again after this: requests may still have been at it."""
+
 
 class Live:
     """Follow the control page.
@@ -104,7 +107,8 @@ class Live:
 
     async def _load_one(self, version: str) -> None:
         try:
-            await asyncio.wait_for(self._fleet.load(version), self._load_s)
+            with memory.separate():
+                await asyncio.wait_for(self._fleet.load(version), self._load_s)
         except Exception as error:  # noqa: BLE001  # user code is loaded here: whatever it raises must not stop the worker
             failures = self._failures[version] = self._failures.get(version, 0) + 1
             pause_s = self._pauses_s[min(failures, len(self._pauses_s)) - 1]
@@ -145,7 +149,11 @@ class Live:
         self._fleet.keep_only(named)
         self._failures = {v: n for v, n in self._failures.items() if v in named}
         if len(self._fleet.versions()) < held:
-            asyncio.get_running_loop().run_in_executor(None, self._give_back)
+            self._free()
+            asyncio.get_running_loop().call_later(FREE_AGAIN_S, self._free)
+
+    def _free(self) -> None:
+        asyncio.get_running_loop().run_in_executor(None, self._give_back)
 
 
 def _versions(table: Table) -> list[str]:
