@@ -7,10 +7,10 @@
 
 One worker. Prediction and measurement take turns. The generator shares the cores with the server, so it is
 compared with the prediction that counts the generator's CPU. Other work on the machine lowers what is measured
-and not what is predicted. So two more figures are printed: the share of a core that a busy process got just
-before, by which the prediction is multiplied for the second ratio of `onnx` (`slow` sleeps, it needs no core);
-and the worker's CPU for a request, predicted and as used at the highest rate that held, which other work hardly
-changes.
+and not what is predicted: each step waits, at most 20 s, for the others to rest. And two more figures are
+printed: the share of a core that a busy process got just before, by which the prediction is multiplied for the
+second ratio of `onnx` (`slow` sleeps, it needs no core); and the worker's CPU for a request, predicted and as
+used at the highest rate that held.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from statistics import median
 from typing import Any
 
 import msgspec
+import psutil
 from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
@@ -47,6 +48,7 @@ from tenure.deploy.capacity import forecast  # noqa: E402
 from tenure.model.formats.onnx import OnnxClassifier  # noqa: E402
 from tenure.scope import project as p  # noqa: E402
 
+CALM_PERCENT = 12.0
 SLOW = """
 import time
 
@@ -132,10 +134,17 @@ def measured(desk: Office, start: float, step: float) -> dict[str, Any]:
     )  # fmt: skip
     with run.target(desk, run.Place(), Console(stderr=True)) as target:
         ready = run.aimed(load, target, "it", inputs, spec=desk.spec("it"))
-        found = run.highest(ready, target, step_s=step, ceiling=100_000.0)
+        found = run.highest(ready, target, step_s=step, ceiling=100_000.0, before=calm)
     curve = [(round(s.rate), s.held, s.measured.latency_ms["p99"], s.measured.invalid) for s in found.steps]
     plain = {"highest": found.highest, "knee": found.knee, "limit": found.limit, "curve": curve}
     return plain | {"cpu_us": cpu_us(found, step)}
+
+
+def calm() -> None:
+    """Wait at most 20 s until nobody else works on the machine."""
+    for _ in range(20):
+        if psutil.cpu_percent(1.0) < CALM_PERCENT:
+            return
 
 
 def free_share() -> float:
@@ -155,7 +164,10 @@ def cpu_us(found: Any, step: float) -> float:
 
 
 def turn(desk: Office, step: float) -> dict[str, Any]:
-    before, share = predicted(desk), free_share()
+    calm()
+    before = predicted(desk)
+    calm()
+    share = free_share()
     # The search starts where nothing is foretold, so that its result does not lean on the prediction.
     found = measured(desk, start=50.0, step=step)
     model = before["machine"]["model"]

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from serving_server import SIZES, World, sizes_world, with_serve
 
+from tenure.cli import capacity_plan as planning
+from tenure.cli.office import Office
+from tenure.data import tables as t
 from tenure.deploy.capacity import target
 
 PROJECT = """
@@ -85,6 +88,13 @@ def test_a_running_server_is_loaded_only_on_a_word(world: World) -> None:
     rows = world.rows()
     assert len(rows) == 41  # one asked first
     assert {row["unit"] for row in rows} == {"load-test"}
+    desk = Office(world.project, world.state)
+    assert planning.automated_share(desk, "sizes", None) == (1.0, "level full in force")
+    with world.state.begin() as conn:
+        move = {"endpoint": "sizes", "at_us": world.state.now_us(), "from_level": "full", "to_level": "partial"}
+        conn.execute(t.levels.insert().values(**move, author="me", cause="", numbers="{}"))
+    assert planning.automated_share(desk, "sizes", None) == (1.0, "measured: 41 requests of a week")
+    assert planning.automated_share(desk, "sizes", 0.3)[0] == 0.3
 
 
 def test_another_machine_is_not_loaded(world: World) -> None:

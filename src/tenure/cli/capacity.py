@@ -32,7 +32,9 @@ def load(
     ] = None,
     qps: Annotated[
         float | None,
-        typer.Option(help="Requests a second; of --find the first. Default: serve.qps.", show_default=False),
+        typer.Option(
+            min=0.1, help="Requests a second; of --find the first. Default: serve.qps.", show_default=False
+        ),
     ] = None,
     length: Annotated[str, typer.Option("--for", help="How long, such as 30s or 2m; at most 1h.")] = "30s",
     find: Annotated[bool, typer.Option("--find", help="Search the highest rate that holds.")] = False,

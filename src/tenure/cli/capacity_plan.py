@@ -18,7 +18,7 @@ from tenure.clock import SystemClock
 from tenure.data.view import Log
 from tenure.deploy.capacity import costs, forecast, people, trial, volume
 from tenure.deploy.capacity.costs import Cost
-from tenure.deploy.capacity.drive import Watch, generate
+from tenure.deploy.capacity.drive import Watch, drive, generate
 from tenure.deploy.capacity.forecast import Machine
 from tenure.deploy.capacity.generator import Load
 from tenure.deploy.capacity.samples import varied
@@ -28,7 +28,7 @@ from tenure.model.bundle import Sample
 from tenure.scope.project import Project
 from tenure.types import Level
 
-PROBE_S, CONNECTIONS, PROBES = 1.5, 64, 3
+PROBE_S, CONNECTIONS, PROBES, OPEN_SHARE = 1.5, 64, 3, 0.7
 _FILE, _MEASURED, _ASSUMED = "from the file", "measured", "assumed"
 _WEEK_S = 7 * DAY_S
 
@@ -91,7 +91,12 @@ def _probe(desk: Office, endpoint: str, samples: Sequence[Sample], cores: int | 
 
 
 def own_cost(project: Project, desk: Office, endpoint: str, samples: Sequence[Sample], model: Cost) -> Own:
-    """Measure the CPU that a request costs beside its model: closed loops on a model that answers at once."""
+    """Measure the CPU that a request costs beside its model, on a server whose model answers at once.
+
+    A closed loop tells how much the server can take, but not what a request costs: requests that are answered
+    together come back together, and are cheaper than those of callers who do not know of each other. So the cost
+    is measured by open loops below that rate.
+    """
     with trial.with_constant(project, desk.state, endpoint, scores=model.scores) as made:
         with run.served(made) as target:
             load = Load(
@@ -99,7 +104,10 @@ def own_cost(project: Project, desk: Office, endpoint: str, samples: Sequence[Sa
             )
             inputs = varied(samples, trial.live_bundle(project, desk.state, endpoint).manifest.input)
             ready = run.aimed(load, target, endpoint, inputs, spec=made.endpoints[endpoint])
-            turns = [_turn(ready, target) for _ in range(PROBES)]
+            closed = drive(ready, pids={}, clock=SystemClock())
+            rate = max(1.0, OPEN_SHARE * closed.achieved)
+            usual = msgspec.structs.replace(ready, closed=False, rate=rate, connections=512)
+            turns = [_turn(usual, target) for _ in range(PROBES)]
         row = volume.of_segments(made.folder(), endpoint)
     worker, controller, sender = (median(turn[i] for turn in turns) for i in range(3))
     return Own(worker, controller, sender, row)

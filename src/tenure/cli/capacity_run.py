@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -186,14 +186,20 @@ def find(load: Load, target: Target, console: Console, *, step: str, ceiling: fl
 
 
 def highest(
-    load: Load, target: Target, *, step_s: float, ceiling: float, console: Console | None = None
-) -> Found:
-    """Return the highest rate that holds the load's budget; each step begins when the server rests."""
+    load: Load, target: Target, *, step_s: float, ceiling: float, console: Console | None = None,
+    before: Callable[[], None] | None = None,
+) -> Found:  # fmt: skip
+    """Return the highest rate that holds the load's budget; each step begins when the server rests.
+
+    `before` is called before each step.
+    """
     clock, ready = SystemClock(), msgspec.structs.replace
     most = min(ceiling, MOST / (step_s + 1.0))
 
     def measure(rate: float) -> Measured:
         rest(target, clock)
+        if before is not None:
+            before()
         late = int(rate * step_s * (1 - SHARE)) + 1
         short = ready(
             load, rate=rate, seconds=step_s, warmup=1.0, ramp=False, give_up=late,
