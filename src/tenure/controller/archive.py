@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from queue import Queue
+from threading import Thread, get_native_id
 
 import msgspec
 import sqlalchemy as sa
@@ -14,6 +19,8 @@ from tenure.data.seal import LogFile, Merged
 from tenure.data.state import State
 
 CONSUMER = "controller"
+_NICE = 10
+_log = logging.getLogger("tenure.controller")
 
 
 class Archive:
@@ -24,6 +31,9 @@ class Archive:
         self._keeper = keeper
         self._committed: dict[str, int] = {}
         self._sealed: list[LogFile] = []
+        self._todo: Queue[str | None] | None = None  # to the thread that seals, where there is one
+        self._done: Queue[tuple[str, list[LogFile] | None]] = Queue()
+        self._under_way: set[str] = set()
 
     def recover(self) -> None:
         """Start where the last committed transaction ended; find sealed files that it did not note."""
@@ -59,12 +69,51 @@ class Archive:
         self._committed = dict(positions)
 
     def seal(self) -> int:
-        """Seal finished segments that were dealt with; returns how many files were made."""
-        files = self._keeper.seal_due(self._committed)
-        self._sealed += files  # kept until they are noted
+        """Seal finished segments that were dealt with; returns how many files were made.
+
+        Where `work` runs, that thread seals, and this takes in what it has done.
+        """
+        if self._todo is None:
+            self._sealed += self._keeper.seal_due(self._committed)
+        else:
+            for name in self._keeper.due(self._committed):
+                if name not in self._under_way:
+                    self._under_way.add(name)
+                    self._todo.put(name)
+            while not self._done.empty():
+                name, files = self._done.get()
+                self._under_way.discard(name)
+                if files is not None:
+                    self._keeper.forget(name)
+                    self._sealed += files  # kept until they are noted
+        made = len(self._sealed)
         self._note(self._sealed)
         self._sealed = []
-        return len(files)
+        return made
+
+    def work(self) -> Thread:
+        """Start the thread that seals. It yields the processor to everything else: no client waits for it."""
+        self._todo = todo = Queue[str | None]()
+        thread = Thread(target=self._work, args=(todo,), name="seal", daemon=True)
+        thread.start()
+        return thread
+
+    def rest(self, thread: Thread, timeout_s: float) -> None:
+        """End the thread that seals; a segment that it leaves is sealed by the next controller."""
+        todo, self._todo = self._todo, None
+        if todo is not None:
+            todo.put(None)
+        thread.join(timeout_s)
+
+    def _work(self, todo: Queue[str | None]) -> None:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)
+        while (name := todo.get()) is not None:
+            try:
+                self._done.put((name, self._keeper.seal(name)))
+            except Exception:  # noqa: BLE001  # tried again: the segment stays due
+                _log.exception("cannot seal segment %s; it is tried again", name)
+                self._done.put((name, None))
 
     def tidy(self, *, retention_s: float, quota_bytes: int, protected: Collection[tuple[int, int]]) -> None:
         """Merge the files of past hours and delete payloads past their retention."""

@@ -105,6 +105,7 @@ class Controller:
         """Tick until `stop`; a failed tick is rolled back, logged and tried again."""
         chores = Thread(target=self._chores, name="chores", daemon=True)
         chores.start()
+        sealing = self.archive.work()
         due_ns, period_ns = 0, int(self._settings.tick_s * 1e9)
         while not self._stop.is_set():
             self._page.beat()
@@ -123,6 +124,7 @@ class Controller:
             self._wake.clear()
         self._spool.close()
         self._retrainer.close()
+        self.archive.rest(sealing, 10)
         chores.join(timeout=10)
 
     def wake(self) -> None:

@@ -118,10 +118,26 @@ class Keeper:
             consumed: committed positions by segment. With several consumers: the smallest of each segment.
         """
         files: list[LogFile] = []
-        for name, tail in list(self._tails.items()):
-            if tail.is_done and consumed.get(name, 0) >= tail.offset:
-                files += self._seal(name)
+        for name in self.due(consumed):
+            files += self.seal(name)
+            self.forget(name)
         return files
+
+    def due(self, consumed: Mapping[str, int]) -> list[str]:
+        """Return the finished segments that have been consumed to their end."""
+        tails = self._tails.items()
+        return [name for name, tail in tails if tail.is_done and consumed.get(name, 0) >= tail.offset]
+
+    def seal(self, name: str) -> list[LogFile]:
+        """Seal one segment that is due; any thread may do this. `forget` it afterwards."""
+        return seal.seal_segment(self._folder, name, self.schemas, now_ns=self._clock.now_ns())
+
+    def forget(self, name: str) -> None:
+        """Take in that a segment was sealed: it has no position any more."""
+        tail = self._tails.pop(name, None)
+        if tail is not None:
+            tail.close()
+        self._start.pop(name, None)
 
     def compact(self) -> Merged:
         """Merge the record files of hours that are over. Call it every few minutes."""
@@ -227,11 +243,6 @@ class Keeper:
         write_file(path, data)
         self.faults += 1
         self._faults.append(Fault(name, offset, len(data), reason, str(path.relative_to(self._folder))))
-
-    def _seal(self, name: str) -> list[LogFile]:
-        files = seal.seal_segment(self._folder, name, self.schemas, now_ns=self._clock.now_ns())
-        self._tails.pop(name).close()
-        return files
 
     def sweep(self) -> int:
         """Remove `.new` files that a process left when it died before its first frame; return how many."""
