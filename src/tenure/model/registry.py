@@ -282,7 +282,12 @@ class Registry:
 def refuses_partial(conn: Connection, version: str) -> str | None:
     """Say why a registered version can never be `partial`, None when it may earn it or is not known."""
     text = conn.execute(sa.select(t.versions.c.manifest).where(t.versions.c.id == version)).scalar()
-    return None if text is None else manifest.refuses_partial(manifest.parse(str(text).encode())[0])
+    if text is None:
+        return None
+    try:
+        return manifest.refuses_partial(manifest.parse(str(text).encode())[0])
+    except ModelError:  # one that cannot be read is refused where the version is loaded
+        return None
 
 
 def _refuse(faults: Sequence[str], what: str, endpoint: str) -> None:
