@@ -106,6 +106,12 @@ def _group(schema: pa.Schema) -> int | None:
     return _PAYLOAD_ROWS if "data" in schema.names else None
 
 
+def _repeated(schema: pa.Schema) -> list[str]:
+    """Return the columns whose values come again: a dictionary of measurements would cost more than it saves."""
+    single = ("record", "probabilities", "regions", "text", "seq", "t_ns", "t", "data")
+    return [f.name for f in schema if not pa.types.is_floating(f.type) and f.name not in single]
+
+
 def _home(kind: Kind) -> str:
     return "payload" if kind == Kind.PAYLOAD else f"log/kind={kind.name.lower()}"
 
@@ -115,7 +121,14 @@ def _put(
 ) -> LogFile:
     path = folder / _home(kind) / hour / f"{stem}.{endpoint}.parquet"
     with _replacing(path) as temporary:
-        pq.write_table(_tagged(table, [stem]), temporary, row_group_size=_group(table.schema), compression="zstd")
+        tagged = _tagged(table, [stem])
+        pq.write_table(
+            tagged,
+            temporary,
+            row_group_size=_group(table.schema),
+            compression="zstd",
+            use_dictionary=_repeated(table.schema),
+        )
     return describe(folder, path, now_ns=now_ns)
 
 
@@ -259,7 +272,9 @@ def _write_merged(target: Path, sources: list[Path], held: list[str]) -> None:
     schema = pa.unify_schemas([pq.read_schema(p).remove_metadata() for p in sources])
     with (
         _replacing(target) as temporary,
-        pq.ParquetWriter(temporary, schema.with_metadata(_tags(held)), compression="zstd") as writer,
+        pq.ParquetWriter(
+            temporary, schema.with_metadata(_tags(held)), compression="zstd", use_dictionary=_repeated(schema)
+        ) as writer,
     ):
         for path in sources:
             table = _aligned(pq.read_table(path, partitioning=None), schema)
@@ -324,5 +339,11 @@ def _keep_only(folder: Path, path: Path, protected: Collection[tuple[int, int]],
     if not all(mask):
         kept = pq.read_table(path, partitioning=None).filter(pa.array(mask))
         with _replacing(path) as temporary:
-            pq.write_table(kept, temporary, row_group_size=_group(kept.schema), compression="zstd")
+            pq.write_table(
+                kept,
+                temporary,
+                row_group_size=_group(kept.schema),
+                compression="zstd",
+                use_dictionary=_repeated(kept.schema),
+            )
     return describe(folder, path, now_ns=now_ns)
