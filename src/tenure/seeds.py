@@ -52,7 +52,7 @@ def request_draws(salt: str, run: int, first: int, count: int) -> npt.NDArray[np
     return joined[start : start + count]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _draws(salt: str, run: int, block: int) -> tuple[float, ...]:
     return tuple(_draw_array(salt, run, block).tolist())
 

@@ -232,7 +232,7 @@ def decode_id(text: str, secret: bytes) -> tuple[int, int] | None:
 _ID_DIGITS = 36
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=32)
 def _tags(secret: bytes, run: int, block: int) -> tuple[str, ...]:
     digits = keyed_block(secret, run, block, 4 * BLOCK).hex()
     return tuple(digits[i : i + 8] for i in range(0, len(digits), 8))
