@@ -121,15 +121,15 @@ def _put(
 ) -> LogFile:
     path = folder / _home(kind) / hour / f"{stem}.{endpoint}.parquet"
     with _replacing(path) as temporary:
-        tagged = _tagged(table, [stem])
-        pq.write_table(
-            tagged,
-            temporary,
-            row_group_size=_group(table.schema),
-            compression="zstd",
-            use_dictionary=_repeated(table.schema),
-        )
+        _write(_tagged(table, [stem]), temporary)
     return describe(folder, path, now_ns=now_ns)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    schema = table.schema
+    pq.write_table(
+        table, path, row_group_size=_group(schema), compression="zstd", use_dictionary=_repeated(schema)
+    )
 
 
 class _replacing:  # noqa: N801 - used as a verb in `with`
@@ -339,11 +339,5 @@ def _keep_only(folder: Path, path: Path, protected: Collection[tuple[int, int]],
     if not all(mask):
         kept = pq.read_table(path, partitioning=None).filter(pa.array(mask))
         with _replacing(path) as temporary:
-            pq.write_table(
-                kept,
-                temporary,
-                row_group_size=_group(kept.schema),
-                compression="zstd",
-                use_dictionary=_repeated(kept.schema),
-            )
+            _write(kept, temporary)
     return describe(folder, path, now_ns=now_ns)
