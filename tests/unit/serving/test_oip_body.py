@@ -121,8 +121,8 @@ def test_a_bomb_is_refused_before_it_unfolds() -> None:
     ("body", "encoding", "status"),
     [
         (b"no gzip", "gzip", 400),
-        (gzip.compress(b"x")[:-4], "gzip", 400),
-        (gzip.compress(b"x") + b"more", "gzip", 400),
+        (gzip.compress(b"x", mtime=0)[:-4], "gzip", 400),
+        (gzip.compress(b"x", mtime=0) + b"more", "gzip", 400),
         (b"x", "br", 415),
         (b"x", "gzip, gzip", 415),
     ],
