@@ -158,3 +158,22 @@ def test_blocks_and_single_requests_share_a_version_and_stay_apart(tmp_path: Pat
     asyncio.run(work())
     assert len(world.rows()) == 5 * len(VALUES) + 70
     world.close()
+
+
+def test_a_fault_of_ours_leaves_nobody_waiting(tmp_path: Path) -> None:
+    world = world_of(tmp_path / "w")
+    world.publish(ROUTES["full"])
+
+    async def work() -> None:
+        core = await world.ready(world.core())
+
+        def broken(*args: Any, **options: Any) -> None:
+            raise ZeroDivisionError("a bug")
+
+        core.desks["e"].log_block = broken  # type: ignore[method-assign]
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(core.predict_rows("", "e", VALUES), 10)
+
+    asyncio.run(work())
+    assert world.rows() == []
+    world.close()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from tenure.clock import Clock
@@ -32,7 +31,6 @@ from tenure.settings import Settings
 from tenure.types import Answer, Audio, Decision, Failed, Image, Input, Level, Prediction, Route
 
 _log = logging.getLogger("tenure.serving")
-_read_answer = msgspec.json.Decoder(Answer).decode
 
 
 class Answering:
@@ -50,8 +48,7 @@ class Answering:
         self, *, clock: Clock, settings: Settings, page: ControlPage, slot: Slot, fleet: Fleet, journal: Journal,
         live: Live, secret: bytes, remember: Callable[[Work], None], pend: Callable[[Work], None],
     ) -> None:  # fmt: skip
-        self._clock, self._settings = clock, settings
-        self._page, self._slot, self._fleet, self._journal = page, slot, fleet, journal
+        self._clock, self._slot, self._fleet, self._journal = clock, slot, fleet, journal
         self._live, self._secret = live, secret
         self._remember, self._pend = remember, pend
         self._arrived: list[Work] = []
@@ -334,7 +331,7 @@ class Answering:
         def one(work: Work) -> None:
             nonlocal left
             left -= 1
-            answers[work.seq - block.first] = work.error or work.answer or _read_answer(work.json)
+            answers[work.seq - block.first] = work.error or work.said()
             if not left:
                 block.answers = answers  # type: ignore[assignment]
                 block.done(block)
@@ -343,8 +340,7 @@ class Answering:
         for i, values in enumerate(block.item.values.tolist()):
             work = Work(block.desk, block.first + i, t_ns=block.t_ns, start_ns=block.start_ns)
             work.unit, work.unit_hash, work.expires_ns = block.unit, block.unit_hash, block.expires_ns
-            told = block.desk.spec.serve.on_timeout
-            work.deadline_ns = 0 if told is None else block.t_ns + int(told.after * 1e9)
+            work.deadline_ns = block.desk.deadline_ns(block.t_ns)
             work.item, work.done = _packed(values), one
             works.append(work)
         return works
@@ -393,9 +389,14 @@ class Answering:
         except StoreError as error:
             if desk.spec.log.on_full == "refuse":
                 block.error = full(error)
-                block.done(block)
+                _tell(block)
                 return
             self._slot.add("unlogged", n)
+        except Exception as error:  # noqa: BLE001  # as for a single request: nobody is left waiting
+            _log.exception("cannot log a block of %s", desk.name)
+            block.error = error
+            _tell(block)
+            return
         block.scores = scores
         self._journal.when_safe(lambda failed: self._reply_block(block, failed))
 
@@ -408,9 +409,9 @@ class Answering:
             self.shadows.start(block.lane, block.desk, seqs, block.item)
 
 
-def _tell(work: Work) -> None:
+def _tell(work: Work | Block) -> None:
     try:
-        work.done(work)
+        work.done(work)  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001  # one caller's fault must not cost the others of its batch
         _log.exception("cannot reply to a request of %s", work.desk.name)
 

@@ -33,8 +33,6 @@ from tenure.seeds import hash64
 from tenure.settings import Settings
 from tenure.types import Answer, Input, Route
 
-_read_answer = msgspec.json.Decoder(Answer).decode
-
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """One predict request, as a door hands it over; `fault` is what the door found wrong with it."""
@@ -161,20 +159,10 @@ class Core:
         rows = Rows(desk.records.names, desk.records.kinds, values)
         first = self._journal.next_seqs(len(rows))
         block = Block(desk, first, rows, t_ns=self._clock.now_ns(), start_ns=start_ns)
-        limit = deadline_s or (0.0 if desk.spec.serve.on_overrun == "wait" else desk.spec.serve.latency)
-        block.expires_ns = start_ns + int(limit * 1e9) if limit else 0
+        block.expires_ns = desk.expires_ns(start_ns, deadline_s)
         if unit:
             block.unit, block.unit_hash = unit, hash64(self._salt, unit)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        block.done = lambda _: None if future.done() else future.set_result(None)
-        self.answering.take_block(block)
-        try:
-            await future
-        except asyncio.CancelledError:
-            block.gone = True
-            raise
-        if block.error is not None:
-            raise block.error
+        await _settled(block, lambda: self.answering.take_block(block))
         return block
 
     def public_ids(self, block: Block) -> list[str]:
@@ -250,13 +238,9 @@ class Core:
 
     def work(self, desk: Desk, *, unit: str | None, deadline_s: float, start_ns: int) -> Work:
         """Return a new request without an input yet."""
-        serve = desk.spec.serve
         work = Work(desk, self._journal.next_seq(), t_ns=self._clock.now_ns(), start_ns=start_ns)
-        if serve.on_timeout is not None:
-            work.deadline_ns = work.t_ns + int(serve.on_timeout.after * 1e9)
-        limit = deadline_s or (0.0 if serve.on_overrun == "wait" else serve.latency)
-        if limit:
-            work.expires_ns = start_ns + int(limit * 1e9)
+        work.deadline_ns = desk.deadline_ns(work.t_ns)
+        work.expires_ns = desk.expires_ns(start_ns, deadline_s)
         if unit:
             work.unit, work.unit_hash = unit, hash64(self._salt, unit)
         return work
@@ -353,18 +337,8 @@ class Core:
         return await self._settled(work, lambda: self.answering.take(work))
 
     async def _settled(self, work: Work, begin: Callable[[], None]) -> Answer:
-        """Begin, and wait for the answer; who is cancelled abandons the request."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        work.done = lambda _: None if future.done() else future.set_result(None)
-        begin()
-        try:
-            await future
-        except asyncio.CancelledError:
-            work.gone = True
-            raise
-        if work.error is not None:
-            raise work.error
-        return answer_of_work(work)
+        await _settled(work, begin)
+        return work.said()
 
     async def _decode(self, desk: Desk, ask: Ask) -> tuple[Any, npt.NDArray[np.float32] | None]:
         """Return the input, and the metrics of a picture or a clip; those are decoded off the loop."""
@@ -383,11 +357,18 @@ class Core:
         return await asyncio.get_running_loop().run_in_executor(self._decoding, work)
 
 
-def answer_of_work(work: Work) -> Answer:
-    """Return the answer of a request that has one."""
-    if work.answer is None:
-        work.answer = _read_answer(work.json)
-    return work.answer
+async def _settled(job: Work | Block, begin: Callable[[], None]) -> None:
+    """Begin, and wait until the job has its answer; who is cancelled abandons it, and its error is raised."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    job.done = lambda _: None if future.done() else future.set_result(None)
+    begin()
+    try:
+        await future
+    except asyncio.CancelledError:
+        job.gone = True
+        raise
+    if job.error is not None:
+        raise job.error
 
 
 def guard(check: Callable[[str], Any], *, open_loopback: bool) -> Callable[[str], None]:

@@ -278,6 +278,17 @@ class Desk:
         told = self.spec.serve.on_timeout
         return Decision(value=None if told is None else told.decide, by="fallback")
 
+    def deadline_ns(self, t_ns: int) -> int:
+        """Return until when a person may decide what came at a wall time; 0 = no end."""
+        told = self.spec.serve.on_timeout
+        return 0 if told is None else t_ns + int(told.after * 1e9)
+
+    def expires_ns(self, start_ns: int, deadline_s: float) -> int:
+        """Return until when the model may answer what came at a monotonic time; 0 = no end."""
+        serve = self.spec.serve
+        limit_s = deadline_s or (0.0 if serve.on_overrun == "wait" else serve.latency)
+        return start_ns + int(limit_s * 1e9) if limit_s else 0
+
     def is_late(self, latency_us: int) -> bool:
         """Say whether an answer took longer than the endpoint's budget."""
         return latency_us > self._latency_us

@@ -42,15 +42,11 @@ class Lanes:
         name = work.desk.name
         if name not in self._fresh:
             self._refresh(work.desk)
-        route, level, watched, lanes = self._of[name]
+        route = self._of[name][0]
         key = (self._run, work.seq)
         chosen = assign(route, request=key, unit=work.unit, now_ns=work.t_ns)
         work.audited = draws_audit(route, key)
-        found = lanes.get((chosen.version, chosen.role, chosen.share))
-        if found is None:
-            found = self._make(route, chosen, level=level, watched=watched)
-            lanes[chosen.version, chosen.role, chosen.share] = found
-        return found
+        return self._lane(work.desk.name, chosen)
 
     def of_block(self, block: Block) -> Lane | None:
         """Return the lane of a block; None where its rows go separate ways, or where there is no table yet."""
@@ -59,16 +55,12 @@ class Lanes:
                 self._refresh(block.desk)
         except BusyError:
             return None
-        route, level, watched, lanes = self._of[block.desk.name]
+        route, level, _, _ = self._of[block.desk.name]
         splits = route.candidate is not None and 0.0 < route.share < 1.0
         if level < Level.PARTIAL or (splits and (route.assign == "request" or not block.unit)):
             return None
         chosen = assign(route, request=(self._run, block.first), unit=block.unit, now_ns=block.t_ns)
-        found = lanes.get((chosen.version, chosen.role, chosen.share))
-        if found is None:
-            found = self._make(route, chosen, level=level, watched=watched)
-            lanes[chosen.version, chosen.role, chosen.share] = found
-        return found
+        return self._lane(block.desk.name, chosen)
 
     def _refresh(self, desk: Desk) -> None:
         route, now_ns = self._live.endpoint(desk.name), self._clock.now_ns()
@@ -83,12 +75,18 @@ class Lanes:
             self._of[desk.name] = (route, level, watched, {})
         self._fresh.add(desk.name)
 
-    def _make(self, route: Endpoint, chosen: Assignment, *, level: Level, watched: bool) -> Lane:
-        lane = Lane(level=level, policy=route.policy, routing=self._live.version, watched=watched, route=route)
-        if level < Level.ASSIST or chosen.version is None:
-            return lane
-        role = int(chosen.role == "candidate")
-        return msgspec.structs.replace(lane, version=chosen.version, role=role, share=chosen.share)
+    def _lane(self, name: str, chosen: Assignment) -> Lane:
+        route, level, watched, lanes = self._of[name]
+        found = lanes.get((chosen.version, chosen.role, chosen.share))
+        if found is None:
+            found = Lane(
+                level=level, policy=route.policy, routing=self._live.version, watched=watched, route=route
+            )
+            if level >= Level.ASSIST and chosen.version is not None:
+                role = int(chosen.role == "candidate")
+                found = msgspec.structs.replace(found, version=chosen.version, role=role, share=chosen.share)
+            lanes[chosen.version, chosen.role, chosen.share] = found
+        return found
 
 
 def draws_audit(route: Endpoint, request: tuple[int, int]) -> bool:

@@ -22,7 +22,7 @@ from tenure.deploy.serving.accept import preferred
 from tenure.deploy.serving.control_page import Slot
 from tenure.deploy.serving.core import Core
 from tenure.deploy.serving.desk import Desk
-from tenure.deploy.serving.edge import number_of
+from tenure.deploy.serving.edge import number_of, token_of
 from tenure.deploy.serving.tally import Tally
 from tenure.deploy.serving.wire import fault_body, headers_of_error
 from tenure.deploy.serving.work import Work
@@ -429,8 +429,7 @@ def read_head(desk: Desk, headers: list[tuple[bytes, bytes]]) -> Head | None:
     essence = head.media_type.partition(";")[0].strip().lower()
     if not accepts(desk.schema, essence):
         return None
-    scheme, _, token = found.get(b"authorization", b"").decode("latin-1").partition(" ")
-    head.token = token.strip() if scheme.lower() == "bearer" else ""
+    head.token = token_of({"authorization": found.get(b"authorization", b"").decode("latin-1")})
     head.unit = found.get(b"tenure-unit", b"").decode("latin-1") or None
     limit = found.get(b"tenure-deadline-ms")
     if limit is not None:

@@ -18,6 +18,7 @@ from tenure.types import Answer, Failed, Level, Prediction, Route
 if TYPE_CHECKING:
     from tenure.deploy.serving.desk import Desk
 
+_read = msgspec.json.Decoder(Answer).decode
 NOBODY = Policy(0, Level.HUMAN_ONLY, audit=0.0)
 
 
@@ -118,6 +119,12 @@ class Work:
         self.answer: Answer | None = None
         self.json = b""  # the answer as it goes out
         self.error: Exception | None = None
+
+    def said(self) -> Answer:
+        """Return the answer of a request that has one."""
+        if self.answer is None:
+            self.answer = _read(self.json)
+        return self.answer
 
 
 def _nobody(work: Any) -> None:
