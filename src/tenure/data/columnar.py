@@ -22,62 +22,51 @@ REASONS = {int(Level.FULL): "level full"}
 
 def said(schema: Schema, columns: Mapping[str, Array], i: int) -> dict[str, Any]:
     """Return what row i says in columns, under the keys that the variable part would use."""
-    out: dict[str, Any] = {}
-    if int(columns["status"][i]) == Status.REFUSED:
-        return out
-    if schema.labels:
-        number = int(columns["label"][i])
-        if number < len(schema.labels):
-            out["value"] = schema.labels[number]
-        chances = {label: float(columns[f"p:{label}"][i]) for label in schema.labels}
-        known = {label: p for label, p in chances.items() if p == p}
-        if known:
-            out["probabilities"] = known
-    if schema.fields:
-        out["record"] = {name: _typed(_field(columns, name)[i], kind) for name, kind in schema.fields}
-    if "route" in columns and int(columns["route"][i]) == Route.AUTO and int(columns["level"][i]) in REASONS:
-        out["reason"] = REASONS[int(columns["level"][i])]
-    return out
+    return said_many(schema, {name: column[i : i + 1] for name, column in columns.items()})[0]
 
 
 def said_many(schema: Schema, columns: Mapping[str, Array]) -> list[dict[str, Any]]:
     """Return `said` of every row, at the price of a few calls for all of them."""
-    n = len(columns["status"])
-    out: list[dict[str, Any]] = [{} for _ in range(n)]
-    refused = (columns["status"] == Status.REFUSED).tolist()
+    out: list[dict[str, Any]] = [{} for _ in range(len(columns["status"]))]
     if schema.labels:
-        chances = np.column_stack([columns[f"p:{label}"] for label in schema.labels])
-        whole = np.isfinite(chances).all(axis=1).tolist()
-        names = schema.labels
-        for i, (best, row) in enumerate(zip(columns["label"].tolist(), chances.tolist(), strict=True)):
-            if refused[i]:
-                continue
-            if best < len(names):
-                out[i]["value"] = names[best]
-            known = dict(zip(names, row, strict=True))
-            if not whole[i]:
-                known = {label: p for label, p in known.items() if p == p}
-            if known:
-                out[i]["probabilities"] = known
+        _add_answers(schema.labels, columns, out)
     if schema.fields:
-        values = np.column_stack([_field(columns, name) for name, _ in schema.fields])
-        plain = np.isfinite(values).all(axis=1) & (not any(kind != "float" for _, kind in schema.fields))
-        fields = [name for name, _ in schema.fields]
-        for i, row in enumerate(values.tolist()):
-            if refused[i]:
-                continue
-            if plain[i]:
-                out[i]["record"] = dict(zip(fields, row, strict=True))
-            else:
-                out[i]["record"] = {n: _typed(v, k) for v, (n, k) in zip(row, schema.fields, strict=True)}
-    if "route" not in columns:
-        return out
-    automated = columns["route"] == Route.AUTO
-    for level, reason in REASONS.items():
-        for i in np.flatnonzero(automated & (columns["level"] == level)).tolist():
-            if not refused[i]:
-                out[i]["reason"] = reason
+        _add_records(schema.fields, columns, out)
+    if "route" in columns:
+        _add_reasons(columns, out)
+    for i in np.flatnonzero(columns["status"] == Status.REFUSED).tolist():
+        out[i] = {}
     return out
+
+
+def _add_answers(names: tuple[str, ...], columns: Mapping[str, Array], out: list[dict[str, Any]]) -> None:
+    chances = np.column_stack([columns[f"p:{name}"] for name in names])
+    rows = zip(columns["label"].tolist(), chances.tolist(), out, strict=True)
+    for best, row, said_ in rows:
+        if best < len(names):
+            said_["value"] = names[best]
+        known = {name: p for name, p in zip(names, row, strict=True) if p == p}
+        if known:
+            said_["probabilities"] = known
+
+
+def _add_records(
+    fields: tuple[tuple[str, str], ...], columns: Mapping[str, Array], out: list[dict[str, Any]]
+) -> None:  # fmt: skip
+    values = np.column_stack([_field(columns, name) for name, _ in fields])
+    names, all_floats = [name for name, _ in fields], all(kind == "float" for _, kind in fields)
+    as_they_are = (np.isfinite(values).all(axis=1) & all_floats).tolist()
+    for row, plain, said_ in zip(values.tolist(), as_they_are, out, strict=True):
+        if plain:
+            said_["record"] = dict(zip(names, row, strict=True))
+        else:
+            said_["record"] = {n: _typed(v, kind) for v, (n, kind) in zip(row, fields, strict=True)}
+
+
+def _add_reasons(columns: Mapping[str, Array], out: list[dict[str, Any]]) -> None:
+    for level, reason in REASONS.items():
+        for i in np.flatnonzero((columns["route"] == Route.AUTO) & (columns["level"] == level)).tolist():
+            out[i]["reason"] = reason
 
 
 def labels(schema: Schema, columns: Mapping[str, Array]) -> tuple[npt.NDArray[np.intp], Sequence[str]]:
