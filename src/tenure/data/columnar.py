@@ -69,6 +69,22 @@ def _add_reasons(columns: Mapping[str, Array], out: list[dict[str, Any]]) -> Non
             out[i]["reason"] = reason
 
 
+def held(schema: Schema, key: str, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return `record` or `probabilities` from the columns of one sealed row, None where they do not hold them."""
+    if key == "record":
+        if not schema.fields:
+            return None
+        values = [(name, kind, row[sealed_name(f"f:{name}")]) for name, kind in schema.fields]
+        return {name: None if v is None else _typed(v, kind) for name, kind, v in values}
+    chances = {name: row[sealed_name(f"p:{name}")] for name in schema.labels}
+    return None if not chances or any(p is None for p in chances.values()) else chances
+
+
+def sealed_name(name: str) -> str:
+    """Return the name of a column in sealed files and in SQL."""
+    return name.replace(":", "_")
+
+
 def labels(schema: Schema, columns: Mapping[str, Array]) -> tuple[npt.NDArray[np.intp], Sequence[str]]:
     """Return (indices, names) of the rows' labels; an index outside the names = see the variable part."""
     if not schema.labels:

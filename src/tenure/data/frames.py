@@ -297,19 +297,25 @@ class Frame:
     def vars(self) -> list[dict[str, Any]]:
         """Return `var` of every row."""
         schema = self.schema
-        blobs = self._blobs()
-        if not (schema.labels or schema.fields):
-            return [_decode(blob) if blob else {} for blob in blobs]
-        found = columnar.said_many(schema, self.columns())
-        return [said | _decode(blob) if blob else said for said, blob in zip(found, blobs, strict=True)]
+        if schema.labels or schema.fields:
+            said = columnar.said_many(schema, self.columns())
+        else:
+            said = [{} for _ in range(self.rows)]
+        for i, blob in self.blobs():
+            said[i] |= _decode(blob)
+        return said
 
-    def _blobs(self) -> list[bytes]:
+    def blobs(self) -> list[tuple[int, bytes]]:
+        """Return (row, msgpack blob) of the rows that have one."""
         at = self.offset + HEADER_BYTES + self.rows * _row_bytes(self.schema)
         ends = struct.unpack_from(f"<{self.rows + 1}I", self._buffer, at)
+        if ends[-1] == 0 and not any(ends):
+            return []
         start = at + 4 * (self.rows + 1)
         if start + ends[-1] > self.end or any(a > b for a, b in pairwise(ends)):
             raise StoreError("the frame does not fit its schema", code="frame_invalid", at=str(self.offset))
-        return [self._buffer[start + a : start + b] for a, b in pairwise(ends)]
+        cuts = enumerate(pairwise(ends))
+        return [(i, self._buffer[start + a : start + b]) for i, (a, b) in cuts if b > a]
 
     def __bytes__(self) -> bytes:
         return self._buffer[self.offset : self.end]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tenure.data import columnar
-from tenure.data.frames import Array, Frame, stack
-from tenure.data.records import FIXED, Kind, Schema
+from tenure.data.frames import Array, Frame, Schemas, stack
+from tenure.data.records import FIXED, Kind, Schema, Status
 from tenure.data.rows import ANY, BYTES, FLAGS, TEXT, VARIABLE, WORDS, column_name, label
+from tenure.types import Route
 
 JSON_COLUMNS = ("value", "regions", "probabilities", "record")
 """Columns of JSON text."""
@@ -43,7 +46,7 @@ def tables(placed: Iterable[Placed]) -> dict[tuple[Kind, str], pa.Table]:
             by_schema = groups.setdefault((kind, item.frame.schema.endpoint), {})
             by_schema.setdefault(item.frame.schema_id, []).append(item)
     return {
-        key: _joined([table(some) for part in parts.values() for some in _chunks(part)])
+        key: _joined([table(some) for part in parts.values() for some in _chunks(part)], len(parts))
         for key, parts in groups.items()
     }
 
@@ -62,10 +65,12 @@ def _chunks(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
         yield some
 
 
-def _joined(parts: list[pa.Table]) -> pa.Table:
+def _joined(parts: list[pa.Table], schemas: int) -> pa.Table:
     if len(parts) == 1:
         return parts[0]
     whole = pa.concat_tables(parts, promote_options="default")
+    if schemas == 1:
+        return whole  # in the order of the log already
     return whole.sort_by([("segment", "ascending"), ("frame", "ascending"), ("row", "ascending")])
 
 
@@ -81,9 +86,10 @@ def table(placed: Sequence[Placed]) -> pa.Table:
     for name, values in fixed.items():
         columns[column_name(name)] = _plain(name, values, schema)
     columns |= _derived(fixed)
-    columns["endpoint"] = pa.array([schema.endpoint] * int(rows.sum()), pa.string())
-    columns |= _variable(kind, parts)
-    columns["segment"] = pa.array(np.repeat([item.segment for item in placed], rows).tolist(), pa.string())
+    columns["endpoint"] = _constants([schema.endpoint], rows.sum(keepdims=True))
+    columns |= _variable(kind, parts, fixed)
+    columns["schema_id"] = pa.array(np.full(int(rows.sum()), parts[0].schema_id, np.uint32))
+    columns["segment"] = _constants([item.segment for item in placed], rows)
     columns["frame"] = pa.array(np.repeat(np.array([item.offset for item in placed], np.int64), rows))
     columns["row"] = pa.array(np.concatenate([np.arange(n, dtype=np.int32) for n in rows]))
     return pa.table(columns)
@@ -97,19 +103,28 @@ def empty(kind: Kind) -> pa.Table:
         columns[column_name(name)] = _plain(name, values, Schema(kind, "", FIXED[kind]))
     columns |= _derived(fixed)
     columns["endpoint"] = pa.array([], pa.string())
-    columns |= _variable(kind, [])
-    columns |= {"segment": pa.array([], pa.string()), "frame": pa.array([], pa.int64())}
-    return pa.table(columns | {"row": pa.array([], pa.int32())})
+    columns |= _variable(kind, [], {})
+    places = {"schema_id": pa.uint32(), "segment": pa.string(), "frame": pa.int64(), "row": pa.int32()}
+    return pa.table(columns | {name: pa.array([], form) for name, form in places.items()})
 
 
-def plain_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of a sealed file as `rows.row` gives it."""
-    places = ("segment", "frame", "row")
+def plain_row(row: dict[str, Any], schema_of: Schemas) -> dict[str, Any]:
+    """Return a row of a sealed file as `rows.row` gives it; `schema_of` finds a schema by its id."""
+    places = ("schema_id", "segment", "frame", "row")
     out = {name: value for name, value in row.items() if name not in (*DERIVED, *places)}
     for name in JSON_COLUMNS:
         if out.get(name) is not None:
             out[name] = msgspec.json.decode(out[name])
+        elif name in _HELD and name in out and row.get("schema_id") is not None and row["status"] != "refused":
+            out[name] = columnar.held(schema_of(row["schema_id"]), name, row)
     return out
+
+
+def _constants(words: Sequence[str], rows: npt.NDArray[np.int64]) -> pa.Array:
+    """Return each word as often as `rows` says."""
+    once = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    indices = np.repeat(np.array([once[word] for word in words], np.int32), rows)
+    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(list(once), pa.string())).cast(pa.string())
 
 
 def _plain(name: str, values: Array, schema: Schema) -> pa.Array:
@@ -138,15 +153,86 @@ def _derived(fixed: dict[str, Array]) -> dict[str, pa.Array]:
     return out
 
 
-def _variable(kind: Kind, parts: Sequence[Frame]) -> dict[str, pa.Array]:
-    blobs = [var for frame in parts for var in frame.vars()]
+def _variable(kind: Kind, parts: Sequence[Frame], fixed: dict[str, Array]) -> dict[str, pa.Array]:
+    """Return the columns of the variable part: what the schema's columns say, or a row itself.
+
+    `record` and `probabilities` that stand in columns are NULL here; `held` builds them for whoever asks.
+    """
+    rows = sum(frame.rows for frame in parts)
+    said = _said(parts)
+    told = _told(parts[0].schema, fixed) if parts else {}
     out = {}
     for key, form in VARIABLE[kind].items():
-        values = [blob.get(key) for blob in blobs]
-        out[key] = _BUILD[form](values)
+        known = [(i, blob[key]) for i, blob in said if key in blob]
+        inside = told.get(key, pa.nulls(rows, _TYPES[form]))
+        if form == ANY and key in _HELD:
+            out[key] = _replaced(inside, known, _json_or_null)
+        else:
+            out[key] = _replaced(inside, known, _BUILD[form])
         if key == "value":
-            out["label"] = pa.array([label(v) for v in values], pa.string())
+            words = told.get("label", pa.nulls(rows, pa.string()))
+            out["label"] = _replaced(words, known, lambda values: _text([label(v) for v in values]))
     return out
+
+
+def _said(parts: Sequence[Frame]) -> list[tuple[int, dict[str, Any]]]:
+    """Return (row of the table, decoded blob) of the rows that have one."""
+    found, first = [], 0
+    for frame in parts:
+        found += [(first + i, _decode(blob)) for i, blob in frame.blobs()]
+        first += frame.rows
+    return found
+
+
+def _told(schema: Schema, fixed: dict[str, Array]) -> dict[str, pa.Array]:
+    """Return value, label, probabilities and reason as far as columns say them."""
+    out: dict[str, pa.Array] = {}
+    refused = fixed.get("status", np.zeros(0)) == Status.REFUSED
+    if schema.labels:
+        names, best = schema.labels, fixed["label"]
+        outside = (best >= len(names)) | refused
+        indices = pa.array(np.where(outside, 0, best).astype(np.int32), mask=outside)
+        words = pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
+        spelled = pa.DictionaryArray.from_arrays(indices, _json(list(names)))
+        out |= {"label": words.cast(pa.string()), "value": spelled.cast(pa.string())}
+        out["probabilities"] = _partly_known(names, fixed, refused)
+    if "route" in fixed and (schema.labels or schema.fields):
+        out["reason"] = _reasons(fixed, refused)
+    return out
+
+
+def _partly_known(names: Sequence[str], fixed: dict[str, Array], refused: Any) -> pa.Array:
+    """Return the text of probabilities of which some are missing; columns hold the others."""
+    missing = sum(np.isnan(fixed[f"p:{name}"]).astype(np.int32) for name in names)
+    values: list[str | None] = [None] * len(fixed["status"])
+    for i in np.flatnonzero((missing > 0) & (missing < len(names)) & ~refused).tolist():
+        row = {name: float(fixed[f"p:{name}"][i]) for name in names}
+        values[i] = _encode({name: p for name, p in row.items() if p == p}).decode()
+    return pa.array(values, pa.string())
+
+
+def _reasons(fixed: dict[str, Array], refused: Any) -> pa.Array:
+    index = np.full(len(fixed["route"]), -1, np.int32)
+    for number, level in enumerate(columnar.REASONS):
+        index[(fixed["route"] == Route.AUTO) & (fixed["level"] == level) & ~refused] = number
+    words = pa.array(list(columnar.REASONS.values()), pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(index, mask=index < 0), words).cast(pa.string())
+
+
+def _replaced(column: pa.Array, known: list[tuple[int, Any]], build: Callable[[list[Any]], pa.Array]) -> pa.Array:
+    if not known:
+        return column
+    values = build([value for _, value in known])
+    if len(known) == len(column):
+        return values
+    mask = np.zeros(len(column), bool)
+    mask[[i for i, _ in known]] = True
+    return pc.replace_with_mask(column, pa.array(mask), values)
+
+
+def _json_or_null(values: list[Any]) -> pa.Array:
+    """Spell None, too: where a row says that it has no record, its columns are not one."""
+    return pa.array([_encode(v).decode() for v in values], pa.string())
 
 
 def _json(values: list[Any]) -> pa.Array:
@@ -162,4 +248,7 @@ def _bytes(values: list[Any]) -> pa.Array:
 
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _BUILD = {ANY: _json, TEXT: _text, BYTES: _bytes}
+_TYPES = {ANY: pa.string(), TEXT: pa.string(), BYTES: pa.binary()}
+_HELD = ("record", "probabilities")

@@ -67,7 +67,7 @@ def row(frame: Frame, i: int) -> dict[str, Any]:
 
 def column_name(name: str) -> str:
     """Return the name that SQL uses for a fixed column."""
-    return RENAMED.get(name, name).replace(":", "_")
+    return columnar.sealed_name(RENAMED.get(name, name))
 
 
 def label(value: Any) -> str | None:

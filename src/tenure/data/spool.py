@@ -255,6 +255,14 @@ class SchemaStore:
             found = self._known[key] = self._load(key)
         return found
 
+    def all(self) -> list[Schema]:
+        """Return every schema of the folder that is intact, in order of its file name."""
+        found = []
+        for path in sorted(self._folder.glob("*.json")):
+            with contextlib.suppress(StoreError, ValueError):
+                found.append(self.get(int(path.stem[:8], 16)))
+        return found
+
     def _load(self, key: int) -> Schema:
         for path in self._folder.glob(f"{key:08x}*.json"):
             schema = msgspec.json.decode(path.read_bytes(), type=Schema)

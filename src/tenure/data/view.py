@@ -17,7 +17,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from tenure.data import parquet, seal
+from tenure.data import held, parquet, seal
 from tenure.data.frames import Frame
 from tenure.data.parquet import Placed
 from tenure.data.records import Kind
@@ -146,7 +146,7 @@ class Log:
             decision = self._first(f"SELECT * FROM decisions WHERE {key} ORDER BY t_ns LIMIT 1")
         if self._may_hold(Kind.OUTCOME, hour):
             told = self.query(f"SELECT * FROM outcomes WHERE {key} ORDER BY t_ns")
-            outcomes = [parquet.plain_row(row) for row in told.to_pylist()]
+            outcomes = [parquet.plain_row(row, self._schemas.get) for row in told.to_pylist()]
         return found | {"decision": decision, "outcomes": outcomes}
 
     def payload(self, run: int, seq: int) -> tuple[str, bytes] | None:
@@ -167,7 +167,7 @@ class Log:
 
     def _first(self, sql: str) -> dict[str, Any] | None:
         rows = self.query(sql).to_pylist()
-        return parquet.plain_row(rows[0]) if rows else None
+        return parquet.plain_row(rows[0], self._schemas.get) if rows else None
 
     def _may_hold(self, kind: Kind, hour: str) -> bool:
         """Say whether sealed files of a kind exist from an hour on; an answer never precedes its request."""
@@ -184,7 +184,7 @@ class Log:
             except FileNotFoundError:  # merged since it was listed
                 return self._sealed(kind, run, seq)
             if row is not None:
-                return parquet.plain_row(row)
+                return parquet.plain_row(row, self._schemas.get)
         return None
 
     def _run(self, statement: str, kinds: list[Kind], *, limit: int | None, parameters: list[Any]) -> pa.Table:
@@ -252,7 +252,9 @@ class Log:
 
     def _define(self, connection: duckdb.DuckDBPyConnection, kind: Kind, live: list[_Rows]) -> None:
         view = next(name for name, k in VIEWS.items() if k == kind)
-        rows = pa.concat_tables([parquet.empty(kind), *(t for _, _, t in live)], promote_options="default")
+        schemas = [s for s in self._schemas.all() if s.kind == kind]
+        columns = [parquet.empty(kind), held.columns(schemas), *(t for _, _, t in live)]
+        rows = pa.concat_tables(columns, promote_options="default")
         ends = {name: end for name, end, _ in live}
         connection.register(f"live_{view}", rows)
         connection.register(
@@ -270,7 +272,10 @@ class Log:
             if kind in _ONCE
             else ""
         )
-        connection.execute(f"CREATE VIEW {view} AS SELECT * FROM (SELECT * FROM live_{view} {sealed}) {once}")
+        chosen = held.select(schemas)
+        connection.execute(
+            f"CREATE VIEW {view} AS SELECT {chosen} FROM (SELECT * FROM live_{view} {sealed}) {once}"
+        )
 
 
 def _rows_of(live: dict[str, _LiveSegment], kind: Kind) -> list[_Rows]:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from log_rows import writer_of
 
+from tenure.clock import ManualClock
 from tenure.data import rows
 from tenure.data.frames import Encoder, Frame, read
+from tenure.data.keeper import Keeper
 from tenure.data.parquet import Placed, plain_row, tables
-from tenure.data.records import NO_LABEL, PREDICTION, Schema, Status, prediction_schema
+from tenure.data.records import NO_LABEL, PREDICTION, Kind, Schema, Status, prediction_schema
+from tenure.data.spool import SchemaStore
+from tenure.data.view import Log
 from tenure.errors import StoreError
 from tenure.types import Level, Route
 
@@ -68,7 +75,7 @@ def test_a_row_and_its_sealed_form_agree() -> None:
     made = frame()
     singly = [rows.row(made, i) for i in range(5)]
     (table,) = tables([Placed("s", 0, made)]).values()
-    sealed = [plain_row(r) for r in table.to_pylist()]
+    sealed = [plain_row(r, lambda _: SCHEMA) for r in table.to_pylist()]
     for one, other in zip(singly, sealed, strict=True):
         assert {k: other[k] for k in one} == one
     assert [r["label"] for r in singly] == ["yes", None, None, None, "no"]
@@ -113,3 +120,30 @@ def test_parts_that_do_not_fit_are_refused(head: list[Any], tail: bytes, at: str
     assert caught.value.code == "record_invalid"
     if at:
         assert at in caught.value.message
+
+
+def test_sql_and_look_ups_find_what_only_columns_hold(tmp_path: Path) -> None:
+    """Sealed files do not repeat records as text; whoever asks gets them as if they did."""
+    SchemaStore(tmp_path / "schemas").put(SCHEMA)
+    clock = ManualClock()
+    worker = writer_of(tmp_path, 9, clock)
+    worker.append(bytes(frame()))
+    sql = "SELECT record, probabilities, value FROM predictions ORDER BY seq"
+    live = Log(tmp_path).query(sql).to_pylist()
+    worker.close()
+    keeper = Keeper(tmp_path, clock)
+    keeper.poll()
+    (file,) = [f for f in keeper.seal_due(keeper.positions()) if f.kind == Kind.PREDICTION]
+    keeper.close()
+    log = Log(tmp_path)
+    assert live == log.query(sql).to_pylist()
+    found = [{k: None if v is None else msgspec.json.decode(v) for k, v in row.items()} for row in live]
+    assert found == [{key: row.get(key) for key in found[0]} for row in EXPECTED]
+    held = [row for row in pq.read_table(tmp_path / file.path)["record"].to_pylist() if row is not None]
+    assert [msgspec.json.decode(text) for text in held] == [EXPECTED[4]["record"]]
+    for number, expected in enumerate(EXPECTED, start=1):
+        row = log.find(9, number)
+        assert row is not None
+        assert {key: row[key] for key in expected if key in row} == expected
+    ages = log.query("SELECT CAST(record ->> 'n' AS BIGINT) AS n FROM predictions WHERE seq = 2").to_pylist()
+    assert ages == [{"n": -3}]

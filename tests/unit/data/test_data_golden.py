@@ -33,7 +33,7 @@ def test_a_golden_segment_reads_as_it_did(path: Path) -> None:
     expected = json.loads(path.with_suffix(".json").read_text())
     singly = [rows.row(frame, i) for frame in scanned for i in range(frame.rows)]
     sealed = tables([Placed("golden", frame.offset, frame) for frame in scanned])
-    in_parquet = [plain_row(row) for table in sealed.values() for row in table.to_pylist()]
+    in_parquet = [plain_row(row, store.get) for table in sealed.values() for row in table.to_pylist()]
     assert len(singly) == len(expected)
     assert len(in_parquet) == (0 if scanned[0].kind == Kind.HEARTBEAT else len(expected))
     for got in (singly, in_parquet):

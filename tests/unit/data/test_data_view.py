@@ -171,7 +171,7 @@ def test_a_row_and_a_table_say_the_same(kind: Kind) -> None:
     parts = list(scan(data, schemas=lambda _: schema))
     whole = table([Placed("s", f.offset, f) for f in parts])
     single = [rows.row(f, i) for f in parts for i in range(f.rows)]
-    assert [plain_row(r) for r in whole.to_pylist()] == single
+    assert [plain_row(r, lambda _: schema) for r in whole.to_pylist()] == single
     assert empty(kind).schema.names == [n for n in whole.schema.names if not n.startswith(("x_", "stage_us_"))]
     for field in empty(kind).schema:
         assert whole.schema.field(field.name).type == field.type
