@@ -81,7 +81,7 @@ ROUTES = {
     "canary": Endpoint("m@1", Policy(1, Level.FULL, audit=0.5), candidate="m@2", share=0.5),
     "with a shadow": Endpoint("m@1", Policy(1, Level.FULL, audit=0.5), shadows=("m@3",)),
 }
-IGNORED = ("run", "t_ns", "t", "latency_us", "queue_us", "stage_us_size", "segment", "frame", "row")
+IGNORED = ("run", "t_ns", "t", "latency_us", "queue_us", "stage_us_size", "segment", "frame", "row", "schema_id")
 
 
 @pytest.mark.parametrize("stage", [Sized, Poisoned])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -21,12 +22,13 @@ _BY = {By.MODEL: "model", By.PERSON: "person", By.FALLBACK: "fallback"}
 class Book:
     """The newest answers and decisions, bounded; the log has them all.
 
-    Answers are asked for again within moments (a retry, a click) or much later, from the log: few are kept.
+    Answers are asked for again within moments (a retry, a click) or much later, from the log: few are kept, at
+    least `answers` of them.
     """
 
     def __init__(self, size: int = 10_000, answers: int = 2_000) -> None:
         self._size, self._answers_kept = size, min(size, answers)
-        self._answers: OrderedDict[Key, tuple[str, Answer | bytes, int]] = OrderedDict()
+        self._answers: dict[Key, tuple[str, Answer | bytes, int]] = {}
         self._decisions: OrderedDict[Key, Decision] = OrderedDict()
         self._waiting: dict[Key, list[asyncio.Future[Decision | None]]] = {}
         self._open = True
@@ -35,8 +37,9 @@ class Book:
         """Remember an answer of this worker, as a value or as its JSON."""
         answers = self._answers
         answers[key] = (endpoint, answer, deadline_ns)
-        if len(answers) > self._answers_kept:
-            answers.popitem(last=False)
+        if len(answers) >= 2 * self._answers_kept:  # many at once: one by one costs more than the answer
+            for old in list(islice(answers, self._answers_kept)):
+                del answers[old]
 
     def answer(self, key: Key) -> tuple[str, Answer, int] | None:
         """Return (endpoint, answer as first given, deadline or 0)."""
