@@ -157,7 +157,9 @@ class Worker:
     def _shadow(self, work: Work, case: Case, version: str) -> None:
         answer = as_logged(self._world.models[version](case))
         assert isinstance(answer, Prediction)
-        work.desk.log_shadow(version, [work.seq], [answer], t_ns=self._clock.now_ns(), latency_us=900)
+        work.desk.log_shadow(
+            version, [work.seq], [answer], spare=[False], t_ns=self._clock.now_ns(), latency_us=900
+        )
 
     async def _log(self, encoder: Any, values: tuple[Any, ...], variable: Mapping[str, Any]) -> None:
         await self.journal.write(encoder, values, variable)

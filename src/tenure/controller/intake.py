@@ -110,7 +110,7 @@ class Intake:
         out: list[ItemPrediction] = []
         for frame in frames:
             c = frame.columns()
-            for i in np.flatnonzero(c["status"] == Status.OK).tolist():
+            for i in np.flatnonzero((c["status"] == Status.OK) & (c["spare"] == 0)).tolist():
                 version = _version(frame, c, i)
                 if version is None:
                     continue

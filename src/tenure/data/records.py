@@ -105,6 +105,10 @@ SHADOW: Columns = (
     ("confidence", "<f4"),
     ("number", "<f8"),
     ("n_regions", "<u2"),
+    (
+        "spare",
+        "u1",
+    ),  # 1 = no person is asked about this request, so that nothing compares this answer with a truth
 )
 """Variable part: msgpack of {value, regions, probabilities, reason}; columns of labels as in predictions."""
 

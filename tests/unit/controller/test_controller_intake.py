@@ -9,7 +9,10 @@ import pytest
 from controller_world import Worker, World, model, project
 from tenure.clock import ManualClock
 from tenure.data import tables as t
+from tenure.data.records import encode_id
+from tenure.deploy.review.queue import ReviewQueue
 from tenure.scope.project import Audit, Automation, EndpointSpec, Fallback, GateSpec, RolloutSpec, Serve, Step
+from tenure.types import Prediction
 
 SERVE = Serve(on_timeout=Fallback(decide="defect", after=30.0))
 
@@ -81,6 +84,24 @@ def test_shadow_answers_are_joined_to_their_item(tmp_path: Path, clock: ManualCl
         assert (row["version"], row["role"], row["automated"]) == ("m@1", "shadow", 0)
         assert row["value"] == f'"{case.truth}"'
         assert row["confidence"] == pytest.approx(model()(case).confidence, abs=1e-6)  # type: ignore[union-attr]
+
+
+def test_a_shadow_answer_about_nobody_s_case_is_passed_over(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = world(tmp_path, clock, start="shadow")
+    taken: list[str] = []
+    monkeypatch.setattr(
+        ReviewQueue, "add_predictions", lambda _self, _conn, preds: taken.extend(p.item for p in preds)
+    )
+    worker = Worker(made)
+    (id_,) = made.serve(worker, made.cases(1))
+    desk = worker.desks[next(iter(worker.desks))]
+    answer = Prediction("good", 0.9)
+    for seq, spare in ((98, True), (99, False)):
+        desk.log_shadow("m@1", [seq], [answer], spare=[spare], t_ns=clock.now_ns(), latency_us=1)
+    made.tick(0.2)
+    assert taken == [id_, encode_id(worker.journal.run, 99, made.secret)]
 
 
 def test_at_assist_the_primary_answer_and_the_lottery_are_kept(tmp_path: Path, clock: ManualClock) -> None:

@@ -110,7 +110,10 @@ def test_a_block_is_answered_and_logged_as_its_rows(
 
         said.append(asyncio.run(work()))
         logs.append([{k: v for k, v in r.items() if k not in IGNORED} for r in world.rows()])
-        logs[-1].append({"shadows": len(world.rows("shadows"))})
+        asked = {r["seq"] for r in world.rows() if r["audited"] or r["route"] == "pending"}
+        shadows = world.rows("shadows")
+        assert all(r["spare"] == (r["seq"] not in asked) for r in shadows)
+        logs[-1].append({"shadows": len(shadows), "asked": sorted(asked)})
         world.close()
     assert [plain(a) for a in said[0]] == [plain(a) for a in said[1]]
     assert [a.id[16:28] for a in said[0]] == [a.id[16:28] for a in said[1]]

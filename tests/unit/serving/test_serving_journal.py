@@ -190,7 +190,7 @@ def test_answer_unlogged_goes_on_and_counts(tmp_path: Path) -> None:
 def test_nan_is_a_value_of_columns(journal: Journal, tmp_path: Path) -> None:
     async def work() -> None:
         encoder = journal.plain_encoder(Kind.SHADOW, "e", ("a@1",))
-        await journal.write(encoder, (1, 1, 1, 0, 0, 5, math.nan, math.nan, 0), {})
+        await journal.write(encoder, (1, 1, 1, 0, 0, 5, math.nan, math.nan, 0, 0), {})
 
     asyncio.run(work())
     (frame,) = frames_of(tmp_path)

@@ -19,7 +19,7 @@ from tenure.deploy.serving.journal import Journal, full
 from tenure.deploy.serving.lanes import Lanes
 from tenure.deploy.serving.live import Live
 from tenure.deploy.serving.replies import AutoReply, iso
-from tenure.deploy.serving.ruling import AUDIT, rule, rule_scores
+from tenure.deploy.serving.ruling import AUDIT, AUDITED, rule, rule_scores
 from tenure.deploy.serving.runner import Batch, Fleet, Model, Runner, outcome, select
 from tenure.deploy.serving.shadows import Shadow, Shadows
 from tenure.deploy.serving.work import Block, Lane, Work
@@ -263,7 +263,8 @@ class Answering:
                     self._pend(work)
             _tell(work)
         if items is not None:
-            self.shadows.start(lane, works[0].desk, [work.seq for work in works], items)
+            spare = [work.route != Route.PENDING and not work.flags & AUDITED for work in works]
+            self.shadows.start(lane, works[0].desk, [work.seq for work in works], items, spare=spare)
 
     def _write_scores(self, lane: Lane, works: Sequence[Work], scores: Scores) -> None:
         reply = self._auto_reply(lane, scores.labels)
@@ -397,7 +398,7 @@ class Answering:
             block.error = error
             _tell(block)
             return
-        block.scores = scores
+        block.scores, block.flags = scores, flags
         self._journal.when_safe(lambda failed: self._reply_block(block, failed))
 
     def _reply_block(self, block: Block, failed: BaseException | None) -> None:
@@ -406,7 +407,8 @@ class Answering:
         block.done(block)
         if failed is None:
             seqs = range(block.first, block.first + len(block))
-            self.shadows.start(block.lane, block.desk, seqs, block.item)
+            spare = [False] * len(block) if block.flags is None else ((block.flags & AUDITED) == 0).tolist()
+            self.shadows.start(block.lane, block.desk, seqs, block.item, spare=spare)
 
 
 def _tell(work: Work | Block) -> None:

@@ -250,8 +250,8 @@ class Desk:
         return out
 
     def log_shadow(
-        self, version: str, seqs: Sequence[int], predictions: Sequence[Prediction | Failed], *, t_ns: int,
-        latency_us: int,
+        self, version: str, seqs: Sequence[int], predictions: Sequence[Prediction | Failed], *,
+        spare: Sequence[bool], t_ns: int, latency_us: int,
     ) -> None:  # fmt: skip
         """Write one frame of what a shadow said of requests; raises StoreError: nothing was written."""
         number = self._version(version)
@@ -270,7 +270,7 @@ class Desk:
         if self.labels:
             best, chances = self._classes(predictions)
             tail = best.tobytes() + chances.T.tobytes()
-        head = [run, list(seqs), t_ns, number, status, min(latency_us, _U32), *told]
+        head = [run, list(seqs), t_ns, number, status, min(latency_us, _U32), *told, spare]
         self._journal.append(encoder, first_seq=int(seqs[0]), head=head, tail=tail, var=var)
 
     def fallback(self) -> Decision:

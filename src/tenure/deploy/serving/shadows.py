@@ -23,13 +23,14 @@ _log = logging.getLogger("tenure.serving")
 class Shadow:
     """Requests that a version answers after their replies, as one job of its runner."""
 
-    __slots__ = ("desk", "expires_ns", "gone", "item", "seqs", "settled", "start_ns", "version")
+    __slots__ = ("desk", "expires_ns", "gone", "item", "seqs", "settled", "spare", "start_ns", "version")
     alone: ClassVar[bool] = True
 
     def __init__(
-        self, desk: Desk, version: str, *, seqs: Sequence[int], item: Sequence[Input], start_ns: int
-    ) -> None:
-        self.desk, self.version, self.seqs, self.item = desk, version, seqs, item
+        self, desk: Desk, version: str, *, seqs: Sequence[int], item: Sequence[Input], spare: Sequence[bool],
+        start_ns: int,
+    ) -> None:  # fmt: skip
+        self.desk, self.version, self.seqs, self.item, self.spare = desk, version, seqs, item, spare
         self.start_ns, self.expires_ns, self.gone, self.settled = start_ns, 0, False, False
 
 
@@ -55,8 +56,13 @@ class Shadows:
         self._runner, self._most = runner, most
         self.waiting = 0
 
-    def start(self, lane: Lane, desk: Desk, seqs: Sequence[int], items: Sequence[Input]) -> None:
-        """Let shadow versions answer after the replies; beyond the bound they are shed, and counted."""
+    def start(
+        self, lane: Lane, desk: Desk, seqs: Sequence[int], items: Sequence[Input], *, spare: Sequence[bool]
+    ) -> None:
+        """Let shadow versions answer after the replies; beyond the bound they are shed, and counted.
+
+        `spare` says of each request whether no person is asked about it.
+        """
         route = lane.route
         if route is None or lane.level == Level.HUMAN_ONLY or not (route.shadows or lane.level == Level.SHADOW):
             return
@@ -72,7 +78,8 @@ class Shadows:
             whole = len(chosen) == len(seqs)
             shadow = Shadow(
                 desk, version, seqs=seqs if whole else [seqs[i] for i in chosen],
-                item=items if whole else select(items, chosen), start_ns=self._clock.monotonic_ns(),
+                item=items if whole else select(items, chosen),
+                spare=spare if whole else [spare[i] for i in chosen], start_ns=self._clock.monotonic_ns(),
             )  # fmt: skip
             self.waiting += len(chosen)
             runner = self._runner(desk, version)
@@ -92,7 +99,7 @@ class Shadows:
             self._slot.add("failed", sum(isinstance(p, Failed) for p in predictions))
         try:
             job.desk.log_shadow(
-                job.version, job.seqs, predictions, t_ns=self._clock.now_ns(),
+                job.version, job.seqs, predictions, spare=job.spare, t_ns=self._clock.now_ns(),
                 latency_us=(self._clock.monotonic_ns() - job.start_ns) // 1000,
             )  # fmt: skip
         except Exception:  # noqa: BLE001  # a shadow must never harm serving

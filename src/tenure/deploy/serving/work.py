@@ -54,8 +54,8 @@ class Block:
     """
 
     __slots__ = (
-        "answers", "desk", "done", "error", "expires_ns", "first", "gone", "item", "lane", "scores", "settled",
-        "start_ns", "t_ns", "unit", "unit_hash",
+        "answers", "desk", "done", "error", "expires_ns", "first", "flags", "gone", "item", "lane", "scores",
+        "settled", "start_ns", "t_ns", "unit", "unit_hash",
     )  # fmt: skip
     alone: ClassVar[bool] = True
 
@@ -67,6 +67,7 @@ class Block:
         self.done: Callable[[Block], None] = _nobody
         self.gone = self.settled = False
         self.lane: Lane = Lane()
+        self.flags: npt.NDArray[np.uint16] | None = None
         self.scores: Scores | None = None
         self.answers: list[Answer | Exception] = []
         self.error: Exception | None = None
