@@ -84,6 +84,7 @@ def feed(rollouts: Rollouts, *, bad1: int, n1: int, bad0: int, n0: int) -> None:
             now.plan.share(now.step),
             rollouts.state.clock.now_ns(),
             status=failing([i < bad1 for i in range(n1)] + [i < bad0 for i in range(n0)]),
+            version=[VERSIONS.index(now.candidate)] * n1 + [VERSIONS.index(now.stable or V1)] * n0,
         )
         rollouts.observe(conn, rollouts.observed(NAME, now, columns, VERSIONS))
 
