@@ -19,7 +19,10 @@ from tenure.scope import project as p
 
 def project(told: Any) -> p.Project:
     # One in a thousand is checked: a share that people could keep up with at these rates.
-    automation, log = p.Automation(start="full", max="full", audit=p.Audit(steady=0.001)), p.LogSpec()
+    automation, log = (
+        p.Automation(start="full", max="full", audit=p.Audit(steady=0.001, rollout=0.001)),
+        p.LogSpec(),
+    )
     if told.variant == "power":
         log = p.LogSpec(durability="power")
     if told.kind == "record":
