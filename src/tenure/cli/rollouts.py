@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from tenure.cli import show
 from tenure.cli.options import EndpointOption, JsonOption, ProjectOption, ReasonOption
+
+if TYPE_CHECKING:
+    from tenure.scope.project import Strategy
 
 group = typer.Typer(help="Bring a new version in, step by step.", no_args_is_help=True)
 NumberArgument = Annotated[
@@ -26,19 +29,43 @@ def add_to(app: typer.Typer) -> None:
 @group.command("start")
 def start(
     version: Annotated[str, typer.Argument(help="A registered version; `tenure versions` lists them.")],
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", help="YAML file with the keys of a `rollout` section; default: the endpoint's."),
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", help="canary, blue_green or shadow, instead of the plan's steps.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and what is wrong with it; start nothing.")
+    ] = False,
     reason: ReasonOption = "",
     project: ProjectOption = None,
     endpoint: EndpointOption = None,
 ) -> None:
     """Start the endpoint's plan with a version as its candidate.
 
-    Example: `tenure rollout start scratch@9f3c21aa --endpoint phones`
+    Examples:
+    - `tenure rollout start scratch@9f3c21aa --endpoint phones`
+    - `tenure rollout start scratch@9f3c21aa --strategy blue_green --dry-run`
     """
     from tenure.cli.office import office
+    from tenure.deploy.rollout.outline import in_words
+    from tenure.deploy.rollout.plan import problems
+    from tenure.errors import CaseError
+    from tenure.scope.reader import load_plan
+
+    if strategy not in (None, "canary", "blue_green", "shadow"):
+        raise CaseError(f"--strategy {strategy}: expected canary, blue_green or shadow", at="strategy")
 
     with office(project) as desk:
         name = desk.registry.describe(version).endpoint if endpoint is None else desk.endpoint(endpoint)
-        number = desk.rollouts.start(name, version, by=desk.by, reason=reason)
+        spec = None if plan is None else load_plan(plan, desk.project.data.unit)
+        chosen = desk.rollouts.plan(name, spec=spec, strategy=cast("Strategy | None", strategy))
+        if dry_run:
+            print("\n".join([*in_words(chosen), *(f"refused: {p}" for p in problems(chosen))]))
+            return
+        number = desk.rollouts.start(name, version, by=desk.by, plan=chosen, reason=reason)
     print(number)
 
 
@@ -68,6 +95,35 @@ def resume(
     Example: `tenure rollout resume`
     """
     _command("resume", number, reason, project, endpoint)
+
+
+@group.command("approve")
+def approve(
+    number: NumberArgument = None,
+    reason: ReasonOption = "",
+    project: ProjectOption = None,
+    endpoint: EndpointOption = None,
+) -> None:
+    """Approve the step at hand; it goes on once all else is met, and any move makes the approval void.
+
+    Example: `tenure rollout approve --reason "seen by quality"`
+    """
+    _command("approve", number, reason, project, endpoint)
+
+
+@group.command("jump")
+def jump(
+    step: Annotated[int, typer.Argument(help="Number of the step, as `tenure rollout show` prints it.")],
+    number: NumberArgument = None,
+    reason: ReasonOption = "",
+    project: ProjectOption = None,
+    endpoint: EndpointOption = None,
+) -> None:
+    """Go to another step; back draws anew and begins with no evidence.
+
+    Example: `tenure rollout jump 1 --reason "the night shift looked odd"`
+    """
+    _command("jump", number, reason, project, endpoint, step - 1)
 
 
 @group.command("promote")
@@ -170,7 +226,9 @@ def rollback(
             print(sentence)
 
 
-def _command(name: str, number: str | None, reason: str, project: Path | None, endpoint: str | None) -> None:
+def _command(
+    name: str, number: str | None, reason: str, project: Path | None, endpoint: str | None, *more: int
+) -> None:
     from tenure.cli.office import office
     from tenure.errors import MissingError
 
@@ -181,7 +239,7 @@ def _command(name: str, number: str | None, reason: str, project: Path | None, e
             if active is None:
                 raise MissingError(f"no rollout of {wanted} is active; `tenure rollout show` lists them")
             number = active.id
-        getattr(desk.rollouts, name)(number, by=desk.by, reason=reason)
+        getattr(desk.rollouts, name)(number, *more, by=desk.by, reason=reason)
         found = desk.rollouts.get(number)
     print(f"{number}: {found.state} at step {found.step + 1} of {len(found.plan.steps)}")
 

@@ -160,6 +160,23 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "readers": Meaning("People who read each item.", _REVIEW),
         "second_reader": Meaning("Which items get a second, blind reading.", _REVIEW),
         "lease": Meaning("Time that a reviewer has for an item before it goes back.", _REVIEW),
+        "gold": Meaning("Items of known truth among the others, to measure the readers.", _REVIEW),
+        "cap": Meaning("Most judgements of one person.", _REVIEW),
+        "within": Meaning("Time in which items that no client waits for are to be judged.", _REVIEW),
+        "on_late": Meaning("What happens to an item that nobody judged `within`.", _REVIEW),
+        "adjudication": Meaning("Who decides where readers differ.", _REVIEW),
+        "escalate_after": Meaning("Skips after which an item goes to an adjudicator.", _REVIEW),
+        "costs": Meaning(
+            "Cost of a wrong answer by the label that the model gave; the queue goes by cost x uncertainty.",
+            _REVIEW,
+        ),
+    },
+    p.Gold: {
+        "share": Meaning("Share of what a reader gets that is gold.", _REVIEW),
+    },
+    p.Cap: {
+        "per_hour": Meaning("In any hour.", _REVIEW),
+        "per_day": Meaning("In any 24 hours.", _REVIEW),
     },
     p.Step: {
         "shadow": Meaning("Share of requests that the candidate answers unseen.", _ROLLOUT),
@@ -178,6 +195,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         ),
     },
     p.RolloutSpec: {
+        "strategy": Meaning("A ladder by name, instead of `steps`.", _ROLLOUT),
         "steps": Meaning("The default plan: shadow first, then rising shares to 100%.", _ROLLOUT),
         "gates": Meaning("Comparisons that roll back.", _ROLLOUT),
         "assign": Meaning("What sticks to one version: a request, a unit, or a unit for an epoch.", _ROUTER),
@@ -187,6 +205,11 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
             "`shown`: a step needs proof of no harm; `not_contradicted`: no alarm is enough.", _ROLLOUT
         ),
         "keep_warm": Meaning("Time that the old version stays loaded after a rollout.", _ROLLOUT),
+        "deadline": Meaning("Age at which a rollout that has not ended pauses; 0 never.", _ROLLOUT),
+        "operator_silence": Meaning(
+            "Pauses when it asks for an operator and none looked for so long; 0 never.", _ROLLOUT
+        ),
+        "second_person": Meaning("Whoever started it may not approve, promote or jump up.", _ROLLOUT),
     },
     p.Threshold: {
         "metric": Meaning("Name of the metric, as in the metrics reference.", _MONITOR),

@@ -16,6 +16,7 @@ from tenure.scope.units import Unit
 
 Case = Literal["new", "assist", "replace"]
 InputKind = Literal["image", "audio", "text", "record"]
+Strategy = Literal["canary", "blue_green", "shadow"]
 Action = Literal["notify", "hold_rollout", "rollback", "drop_level", "open_retraining"]
 
 Duration = Annotated[float, Unit.DURATION]
@@ -194,12 +195,35 @@ class SecondReader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     agreements: Share = 0.05
 
 
+class Gold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Items of known truth among the others, to measure the readers."""
+
+    share: Share = 0.0
+
+
+class Cap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Most judgements of one person in any hour and any 24 hours; None is no limit."""
+
+    per_hour: Some | None = None
+    per_day: Some | None = None
+
+
 class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How people's judgements are collected."""
+    """How people's judgements are collected.
+
+    `within` is for items that no client waits for; `on_late` says what happens to one that nobody judged by then.
+    """
 
     readers: Some = 1
     second_reader: SecondReader = SecondReader()
     lease: Span = 120.0
+    gold: Gold = Gold()
+    cap: Cap = Cap()
+    within: Span | None = None
+    on_late: Literal["escalate", "close"] = "escalate"
+    adjudication: Literal["anyone", "adjudicator"] = "anyone"
+    escalate_after: Some | None = None  # skips
+    costs: dict[str, Positive] = {}  # label of the model's answer -> cost of being wrong; orders the queue
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -226,8 +250,12 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The default plan; `candidate: earned` automates only what the candidate's own certificate covers."""
+    """The default plan; `candidate: earned` automates only what the candidate's own certificate covers.
 
+    `strategy` names a ladder where `steps` names none. Zero seconds switch `deadline` and `operator_silence` off.
+    """
+
+    strategy: Strategy | None = None
     steps: tuple[Step, ...] = ()
     gates: tuple[GateSpec, ...] = ()
     assign: Literal["request", "unit", "unit_epoch"] = "request"
@@ -235,6 +263,9 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     candidate: Literal["earned", "granted"] = "earned"
     advance: Literal["not_contradicted", "shown"] = "not_contradicted"
     keep_warm: Duration = 86400.0
+    deadline: Duration = 0.0
+    operator_silence: Duration = 0.0
+    second_person: bool = False
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

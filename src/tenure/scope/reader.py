@@ -16,7 +16,7 @@ import yaml
 from tenure.errors import ProjectError
 from tenure.scope import rules
 from tenure.scope.later import NOT_YET
-from tenure.scope.project import Project
+from tenure.scope.project import Project, RolloutSpec
 from tenure.scope.scalar import READS, TAG, expected, scalar
 from tenure.scope.shape import Form, Key, keys, sections
 
@@ -58,6 +58,44 @@ def read_project(text: str, name: str = "tenure.yaml", root: str | Path = ".") -
         ordered = sorted(walk.faults, key=lambda fault: fault[0])
         raise ProjectError([f"{name}:{line}: {message}" for line, message in ordered], at=name)
     return cast("Project", project)
+
+
+def load_plan(path: str | Path, unit: str | None) -> RolloutSpec:
+    """Read the plan of one rollout from a file with the keys of a project file's `rollout` section.
+
+    Raises:
+        ProjectError: see `load_project`.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError([f"{file}: cannot be read: {error}"]) from None
+    walk = _Walk()
+    found = walk.value(_compose(text, file.name), Form("section", struct=RolloutSpec), "rollout")
+    if found is not FAILED:
+        walk.unread = frozenset(walk.tainted)
+        for fault in rules.plan_faults(found, unit, "rollout"):
+            walk.rule(fault)
+    if walk.faults:
+        ordered = sorted(walk.faults, key=lambda fault: fault[0])
+        raise ProjectError([f"{file.name}:{line}: {message}" for line, message in ordered], at=file.name)
+    return cast("RolloutSpec", found)
+
+
+def read_rollout(text: str, name: str) -> RolloutSpec:
+    """Read a plan from YAML text: what would stand under an endpoint's `rollout:`, with or without that word.
+
+    Raises:
+        ProjectError: `faults` holds every fault with its line.
+    """
+    walk, node = _Walk(), _compose(text, name)
+    if isinstance(node, yaml.MappingNode) and [k.value for k, _ in node.value] == ["rollout"]:
+        node = node.value[0][1]
+    found = walk.value(node, Form("section", struct=RolloutSpec), "")
+    if walk.faults:
+        raise ProjectError([f"{name}:{line}: {message}" for line, message in sorted(walk.faults)], at=name)
+    return cast("RolloutSpec", found)
 
 
 def _compose(text: str, name: str) -> yaml.Node:

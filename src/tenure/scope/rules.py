@@ -241,6 +241,11 @@ def _automation(spec: EndpointSpec, output: Output, place: str, *, case: str) ->
             yield Fault(f"{at}.sides.{label}", message, (f"{place}.output", "scope.y"))
 
 
+def plan_faults(plan: RolloutSpec, unit: str | None, place: str) -> Iterator[Fault]:
+    """Yield what is wrong in a plan that stands in a file of its own."""
+    yield from _rollout(plan, unit, place)
+
+
 def _rollout(plan: RolloutSpec, unit: str | None, place: str) -> Iterator[Fault]:
     shares: list[float] = []
     for i, step in enumerate(plan.steps):
@@ -253,6 +258,8 @@ def _rollout(plan: RolloutSpec, unit: str | None, place: str) -> Iterator[Fault]
             if shares and step.share <= shares[-1]:
                 yield Fault(at, f"shares must rise, got {step.share:g} after {shares[-1]:g}")
             shares.append(step.share)
+    if plan.steps and plan.strategy is not None:
+        yield Fault(f"{place}.strategy", "steps say it all; keep strategy or steps", (f"{place}.steps",))
     if plan.steps and (not shares or shares[-1] != 1.0):
         yield Fault(f"{place}.steps", "expected the last step to be share: 100%")
     for bad in _doubled(tuple(gate.bad for gate in plan.gates)):

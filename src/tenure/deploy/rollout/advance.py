@@ -12,6 +12,7 @@ from tenure.types import Outcome
 
 State = Literal["draft", "running", "paused", "completed", "rolled_back", "cancelled"]
 ACTIVE: tuple[State, ...] = ("running", "paused")
+DEADLINE = "deadline"
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +56,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         labels: judged requests of the candidate in this step.
         approved: an operator approved this step, and nothing moved since (R7).
         accepted: gates whose hold an operator has answered by resuming.
+        silence_us: since an operator last looked at the rollout.
     """
 
     requests: int = 0
     labels: int = 0
     approved: bool = False
     accepted: frozenset[str] = frozenset()
+    silence_us: int = 0
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,12 +90,42 @@ def advance(rollout: Rollout, verdicts: Sequence[Verdict], progress: Progress, n
     if doubts := [v for v in verdicts if v.holds and v.gate not in progress.accepted]:
         move = _move(rollout, "paused", doubts[0].sentence, verdicts, progress)
         return msgspec.structs.replace(move, numbers=move.numbers | {"held_by": [v.gate for v in doubts]})
+    if held := _late(rollout, verdicts, progress, now_us) or _unseen(rollout, verdicts, progress, now_us):
+        return held
     if waits(rollout, verdicts, progress, now_us):
         return None
     reason = _met(rollout, progress)
     if rollout.step + 1 == len(rollout.plan.steps):
         return _move(rollout, "completed", reason, verdicts, progress)
     return _move(rollout, "running", reason, verdicts, progress, step=rollout.step + 1)
+
+
+def _late(rollout: Rollout, verdicts: Sequence[Verdict], progress: Progress, now_us: int) -> Move | None:
+    """Pause past the deadline, once."""
+    limit = rollout.plan.deadline
+    if not limit or DEADLINE in progress.accepted or now_us < rollout.created_us + int(limit * 1e6):
+        return None
+    reason = f"not done within the {limit:,.0f} s of its deadline; an operator decides what follows"
+    move = _move(rollout, "paused", reason, verdicts, progress)
+    return msgspec.structs.replace(move, numbers=move.numbers | {"held_by": [DEADLINE]})
+
+
+def _unseen(rollout: Rollout, verdicts: Sequence[Verdict], progress: Progress, now_us: int) -> Move | None:
+    """Pause when the rollout asks for an operator and none looked."""
+    limit = rollout.plan.operator_silence
+    if not limit or progress.silence_us < limit * 1e6 or not asks(rollout, verdicts, progress, now_us):
+        return None
+    return _move(
+        rollout, "paused", f"it asks for an operator; none looked for {limit:,.0f} s", verdicts, progress
+    )
+
+
+def asks(rollout: Rollout, verdicts: Sequence[Verdict], progress: Progress, now_us: int) -> bool:
+    """Say whether only a person can take it on: an approval is all that is missing, or there is a doubt."""
+    if any(v.holds for v in verdicts):
+        return True
+    approval = rollout.plan.steps[rollout.step].approve and not progress.approved
+    return approval and len(waits(rollout, verdicts, progress, now_us)) == 1
 
 
 def waits(rollout: Rollout, verdicts: Sequence[Verdict], progress: Progress, now_us: int) -> list[str]:
@@ -113,7 +146,8 @@ def waits(rollout: Rollout, verdicts: Sequence[Verdict], progress: Progress, now
     judged = {v.gate for v in verdicts}
     found += [f"{g.bad} has no verdict yet" for g in rollout.plan.gates if g.bad not in judged]
     if step.approve and not progress.approved:
-        found.append("an operator's approval of this step")
+        who = f"somebody other than {rollout.created_by}" if rollout.plan.second_person else "an operator"
+        found.append(f"the approval of this step by {who}")
     return found
 
 

@@ -33,6 +33,7 @@ def describe(conn: Connection, number: str, now_us: int) -> dict[str, Any]:
         "evidence": [{"rollout": number, **msgspec.to_builtins(c)} for c in counts],
         "moves": _moves(conn, number),
         "waits": _waits(conn, rollout, stored, now_us),
+        "approved_by": store.approved_by(conn, rollout),
         "answered": answered(conn, rollout, counts),
         "now_us": now_us,
     }
@@ -54,7 +55,9 @@ def progress(conn: Connection, rollout: Rollout, now_us: int) -> Progress:
     return Progress(
         requests=requests,
         labels=labels.labels(conn, rollout, now_us) if wanted else 0,
+        approved=store.approved_by(conn, rollout) is not None,
         accepted=store.accepted(conn, rollout),
+        silence_us=now_us - store.looked_us(conn, rollout) if rollout.plan.operator_silence else 0,
     )
 
 

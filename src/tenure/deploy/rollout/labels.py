@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
+from tenure.deploy.rollout import store
 from tenure.deploy.rollout.advance import Rollout
 from tenure.deploy.rollout.evidence import chance
 from tenure.deploy.rollout.judge import MISSING, OUTSTANDING, PAIRED, Count
@@ -45,7 +46,7 @@ def signature(conn: Connection, rollout: Rollout, now_us: int) -> tuple[int, ...
     resolved = sa.case((_I.state == "resolved", 1), else_=0)
     query = sa.select(
         sa.func.count(), sa.func.sum(mature), sa.func.sum(resolved), sa.func.max(_I.resolution)
-    ).where(_I.rollout == rollout.id)
+    ).where(_I.rollout == rollout.id, _I.created_us >= store.since_us(conn, rollout))
     front = min(front_us(conn, rollout, now_us), now_us)
     return (*(int(n or 0) for n in conn.execute(query).one()), front if front < now_us else 0)
 
@@ -59,7 +60,7 @@ def front_us(conn: Connection, rollout: Rollout, now_us: int) -> int:
     patience = maturity_us(rollout) or PATIENCE_US
     query = sa.select(sa.func.min(_I.created_us)).where(
         _I.rollout == rollout.id, _I.state.in_(_OPEN), _I.lottery == 1,
-        _I.created_us >= max(rollout.created_us, now_us - patience),
+        _I.created_us >= max(store.since_us(conn, rollout), now_us - patience),
     )  # fmt: skip
     found = conn.execute(query).scalar()
     return now_us + 1 if found is None else int(found)
@@ -116,7 +117,7 @@ def _drawn(conn: Connection, rollout: Rollout) -> Iterator[Drawn]:
     query = (
         sa.select(_I.unit, _I.arm, _I.share, _I.created_us, _I.state, _I.truth, _P.value)
         .join(t.item_predictions, said, isouter=True)
-        .where(_I.rollout == rollout.id, _I.lottery == 1)
+        .where(_I.rollout == rollout.id, _I.lottery == 1, _I.created_us >= store.since_us(conn, rollout))
         .order_by(_I.created_us, _I.number)
     )
     for row in conn.execute(query).mappings():
@@ -170,6 +171,7 @@ def _paired(conn: Connection, rollout: Rollout, old_enough: int) -> list[Count]:
         .join(old, (old.c.item == _I.id) & (old.c.version == rollout.stable))
         .where(_I.rollout == rollout.id, _I.lottery == 1, _I.blind == 1, _I.state == "resolved")
         .where(_I.truth.is_not(None), _I.created_us <= old_enough)
+        .where(_I.created_us >= store.since_us(conn, rollout))
     )
     x1 = x0 = n = 0
     for row in conn.execute(query):

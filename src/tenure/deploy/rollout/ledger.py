@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from tenure.data import tables as t
 from tenure.data.state import State
 from tenure.deploy.rollout import advance, evidence, observed, routing, starting, store
 from tenure.deploy.rollout import describe as description
 from tenure.deploy.rollout.advance import Move, Progress, Rollout
-from tenure.deploy.rollout.command import Command, Kind, allowed, commanded, kind_of
+from tenure.deploy.rollout.command import Command, Kind, allowed, commanded, jumped, kind_of
 from tenure.deploy.rollout.looks import Looks
 from tenure.deploy.rollout.observed import Observed
 from tenure.deploy.rollout.plan import Plan, plan_from_spec
 from tenure.deploy.rollout.routing import RolloutRouting
 from tenure.errors import ConflictError, MissingError
-from tenure.scope.project import Case, EndpointSpec
+from tenure.scope.project import Case, EndpointSpec, RolloutSpec, Strategy
 
 SYSTEM = "tenure"
 """Author of moves that no person made."""
+
+_LOOK_US = 60_000_000
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +84,8 @@ class Rollouts:
             ConflictError: one is active, the candidate is in force, or the plan can show nothing.
             MissingError: no such endpoint or version.
         """
-        chosen = plan or plan_from_spec(self._spec(endpoint).rollout, self.case)
+        self._spec(endpoint)
+        chosen = plan or self.plan(endpoint)
         with self.state.begin() as conn:
             store.lock(conn)
             old = store.stable(conn, endpoint)
@@ -94,6 +95,16 @@ class Rollouts:
             rollout = starting.draft(conn, endpoint, candidate, plan=chosen, units=units, by=by, now_us=now_us)
             self._command(conn, rollout, "start", by=by, reason=reason or "started")
         return rollout.id
+
+    def plan(self, endpoint: str, *, spec: RolloutSpec | None = None, strategy: Strategy | None = None) -> Plan:
+        """Return the plan of a file, of a named strategy, or else of the endpoint; nothing starts.
+
+        A strategy replaces the endpoint's steps and gates and keeps the rest of its plan.
+        """
+        chosen = spec or self._spec(endpoint).rollout
+        if strategy is not None:
+            chosen = msgspec.structs.replace(chosen, strategy=strategy, steps=(), gates=())
+        return plan_from_spec(chosen, self.case)
 
     def pause(self, number: str, *, by: str, reason: str = "") -> None:
         """Hold the share where it is; a fail still rolls back. Raises ConflictError in another state."""
@@ -106,6 +117,56 @@ class Rollouts:
     def promote(self, number: str, *, by: str, reason: str = "") -> None:
         """Go one step on at an operator's word; this is also the approval that a step waits for."""
         self._run(number, "promote", by=by, reason=reason)
+
+    def approve(self, number: str, *, by: str, reason: str = "") -> None:
+        """Approve the step at hand: it goes on once all else is met. Any move makes the approval void (R7).
+
+        Raises:
+            ConflictError: it does not run, its step asks for no approval, or a second person has to.
+        """
+        with self.state.begin() as conn:
+            store.lock(conn)
+            rollout = store.load(conn, number)
+            if rollout.state != "running":
+                raise _refused(rollout, "approve")
+            if not rollout.plan.steps[rollout.step].approve:
+                raise ConflictError(f"step {rollout.step + 1} of {number} asks for no approval", at=number)
+            _check_second(rollout, by)
+            store.approve(conn, rollout, by)
+            store.look(conn, rollout, self.state.now_us())
+            detail = {"rollout": number, "step": rollout.step, "reason": reason}
+            self.state.audit(conn, actor=by, action="rollout.approved", subject=rollout.endpoint, detail=detail)
+
+    def jump(self, number: str, step: int, *, by: str, reason: str = "") -> None:
+        """Go to another step, counted from 0; paused stays paused.
+
+        Up keeps the draws and the evidence. Back draws anew: another salt, no evidence, another attempt.
+
+        Raises:
+            ConflictError: it has ended, there is no such other step, or a second person has to.
+        """
+        with self.state.begin() as conn:
+            store.lock(conn)
+            rollout = store.load(conn, number)
+            try:
+                move = jumped(rollout, step, reason or f"jump by {by}")
+            except ValueError as error:
+                raise ConflictError(str(error), at="step") from None
+            if move is None:
+                raise _refused(rollout, "jump")
+            if step > rollout.step:
+                _check_second(rollout, by)
+            now_us = self.state.now_us()
+            self._apply(conn, rollout, self._with_numbers(conn, rollout, move), author=by, now_us=now_us)
+
+    def looked(self, number: str) -> None:
+        """Note that an operator saw a rollout that counts operators' silence; at most once a minute."""
+        with self.state.read() as conn:
+            rollout = store.load(conn, number)
+            stale = self.state.now_us() - store.looked_us(conn, rollout) > _LOOK_US
+        if stale and rollout.plan.operator_silence and rollout.state in advance.ACTIVE:
+            with self.state.begin() as conn:
+                store.look(conn, rollout, self.state.now_us())
 
     def rollback(self, number: str, *, by: str, reason: str = "") -> None:
         """Give every request back to the stable version; again does nothing."""
@@ -224,11 +285,9 @@ class Rollouts:
     def _command(self, conn: Connection, rollout: Rollout, name: Command, *, by: str, reason: str) -> Moved:
         move = commanded(rollout, name, reason or f"{name} by {by}")
         if move is None:
-            raise ConflictError(
-                f"rollout {rollout.id} is {rollout.state}; {name} works while it is {allowed(name)}",
-                at=rollout.id,
-            )
+            raise _refused(rollout, name)
         if name == "promote":
+            _check_second(rollout, by)
             move = self._with_numbers(conn, rollout, move)
         return self._apply(conn, rollout, move, author=by, now_us=self.state.now_us())
 
@@ -254,10 +313,13 @@ class Rollouts:
         """Write a move, its audit row and, at the end, who is stable."""
         kind = kind_of(rollout, move)
         after = store.apply(conn, rollout, move, author=author, now_us=now_us)
+        if author != SYSTEM:
+            store.look(conn, rollout, now_us)
         if after.state == "completed":
             store.set_stable(conn, rollout.endpoint, rollout.candidate)
         if after.state not in advance.ACTIVE:
-            conn.execute(sa.delete(t.rollout_units).where(t.rollout_units.c.rollout == rollout.id))
+            store.clear(conn, rollout)
+        if after.salt != rollout.salt or after.state not in advance.ACTIVE:
             self._looks.forget(rollout.id)
         detail = {
             "rollout": rollout.id,
@@ -281,3 +343,18 @@ class Rollouts:
         if endpoint not in self.endpoints:
             raise MissingError(f"there is no endpoint {endpoint!r}", at="endpoint")
         return self.endpoints[endpoint]
+
+
+def _refused(rollout: Rollout, name: Command) -> ConflictError:
+    return ConflictError(
+        f"rollout {rollout.id} is {rollout.state}; {name} works while it is {allowed(name)}", at=rollout.id
+    )
+
+
+def _check_second(rollout: Rollout, by: str) -> None:
+    if rollout.plan.second_person and by == rollout.created_by:
+        raise ConflictError(
+            f"{by} started rollout {rollout.id} and its plan wants a second person: somebody else decides this",
+            code="second_person",
+            at=rollout.id,
+        )

@@ -16,14 +16,14 @@ class Looks:
     """What the last look at each rollout was based on; only saves work, so that a restart loses nothing."""
 
     def __init__(self) -> None:
-        self._judged: dict[str, tuple[tuple[int, tuple[Count, ...]], list[Verdict]]] = {}
-        self._labelled: dict[str, tuple[int, ...]] = {}
+        self._judged: dict[str, tuple[tuple[str, int, tuple[Count, ...]], list[Verdict]]] = {}
+        self._labelled: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def count_labels(self, conn: Connection, rollout: Rollout, now_us: int) -> None:
         """Count wrong decisions anew where labels came, were taken back or matured."""
         if not any(g.bad == WRONG for g in rollout.plan.gates):
             return
-        mark = (rollout.step, *labels.signature(conn, rollout, now_us))
+        mark = (rollout.salt, (rollout.step, *labels.signature(conn, rollout, now_us)))
         if self._labelled.get(rollout.id) != mark:
             evidence.replace(conn, rollout.id, labels.GATES, labels.counted(conn, rollout, now_us))
             self._labelled[rollout.id] = mark
@@ -31,12 +31,12 @@ class Looks:
     def verdicts(self, conn: Connection, rollout: Rollout, now_us: int) -> list[Verdict]:
         """Return the verdicts of the step at hand; new ones are stored."""
         self.count_labels(conn, rollout, now_us)
-        key = (rollout.step, evidence.read(conn, rollout.id))
+        key = (rollout.salt, rollout.step, evidence.read(conn, rollout.id))
         known = self._judged.get(rollout.id)
         if known is not None and known[0] == key:
             return known[1]
         old = store.verdicts(conn, rollout.id)
-        found = judge.judge(rollout, key[1], reached(old.values()))
+        found = judge.judge(rollout, key[2], reached(old.values()))
         store.save_verdicts(conn, rollout, found, old, now_us=now_us)
         self._judged[rollout.id] = (key, found)
         return found

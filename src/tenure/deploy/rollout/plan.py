@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from tenure.deploy.router import Assign
-from tenure.scope.project import Case, GateSpec, RolloutSpec, Step
+from tenure.scope.project import Case, GateSpec, RolloutSpec, Step, Strategy
 
 MIN_UNITS = 100
 """Units (or unit-epochs) that a step must expect in the candidate's arm before it can pass."""
@@ -32,6 +32,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             stable version's thresholds for the time of the rollout.
         advance: what lets a step pass: that harm is not seen, or that the absence of harm is shown.
         keep_warm: seconds that the old version stays loaded after completion.
+        deadline: seconds after the start at which it pauses; 0 never.
+        operator_silence: seconds without an operator's look at which it pauses while it asks for one; 0 never.
+        second_person: whoever started it may not approve, promote or jump up.
         format: version of this value as it is stored.
     """
 
@@ -42,6 +45,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     candidate: Literal["earned", "granted"] = "earned"
     advance: Literal["not_contradicted", "shown"] = "not_contradicted"
     keep_warm: float = 86_400.0
+    deadline: float = 0.0
+    operator_silence: float = 0.0
+    second_person: bool = False
     format: int = 1
 
     @property
@@ -67,8 +73,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_from_spec(spec: RolloutSpec, case: Case = "assist") -> Plan:
-    """Return the plan that a project file asks for; without steps, the default ladder of the case."""
-    default = default_plan(case)
+    """Return the plan that a project file asks for; without steps, the ladder of its strategy or of the case."""
+    default = default_plan(case) if spec.strategy is None else strategy_plan(spec.strategy)
     return Plan(
         steps=spec.steps or default.steps,
         gates=spec.gates if spec.steps or spec.gates else default.gates,
@@ -77,7 +83,25 @@ def plan_from_spec(spec: RolloutSpec, case: Case = "assist") -> Plan:
         candidate=spec.candidate,
         advance=spec.advance,
         keep_warm=spec.keep_warm,
+        deadline=spec.deadline,
+        operator_silence=spec.operator_silence,
+        second_person=spec.second_person,
     )
+
+
+def strategy_plan(strategy: Strategy) -> Plan:
+    """Return the ladder that goes by this name.
+
+    `canary`: rising shares. `shadow`: unseen until people have judged 300 cases and one of them approves, then
+    rising shares. `blue_green`: unseen until it is warm and somebody approves, then everything at once.
+    """
+    ladder = default_plan("new")
+    if strategy == "canary":
+        return msgspec.structs.replace(ladder, steps=ladder.steps[1:])
+    if strategy == "shadow":
+        first = Step(shadow=1.0, min=1000, min_labels=300, approve=True)
+        return msgspec.structs.replace(ladder, steps=(first, *ladder.steps[1:]))
+    return blue_green(min_requests=1000)
 
 
 def default_plan(case: Case) -> Plan:

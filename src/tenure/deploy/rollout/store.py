@@ -16,6 +16,7 @@ from tenure.deploy.rollout.advance import ACTIVE, Move, Rollout, Verdict
 from tenure.deploy.rollout.command import kind_of
 from tenure.deploy.rollout.plan import Plan
 from tenure.errors import MissingError
+from tenure.seeds import fresh_u64
 from tenure.types import Outcome
 
 _R, _V = t.rollouts.c, t.verdicts.c
@@ -72,8 +73,14 @@ def insert(conn: Connection, rollout: Rollout) -> None:
 
 
 def apply(conn: Connection, rollout: Rollout, move: Move, *, author: str, now_us: int) -> Rollout:
-    """Write a transition with its numbers and return the rollout after it."""
-    moved = kind_of(rollout, move) in ("started", "advanced")
+    """Write a transition with its numbers and return the rollout after it.
+
+    A step back draws anew: another salt, no evidence, another attempt. What was counted stays in the move.
+    """
+    before = rollout.step
+    moved = kind_of(rollout, move) in ("started", "advanced", "jumped")
+    if move.step < rollout.step:
+        rollout, move = _anew(conn, rollout, move)
     after = msgspec.structs.replace(
         rollout,
         state=move.state,
@@ -91,6 +98,8 @@ def apply(conn: Connection, rollout: Rollout, move: Move, *, author: str, now_us
             step_started_us=after.step_started_us,
             updated_us=now_us,
             reason=move.reason,
+            salt=after.salt,
+            attempt=after.attempt,
         )
     )
     conn.execute(
@@ -99,7 +108,7 @@ def apply(conn: Connection, rollout: Rollout, move: Move, *, author: str, now_us
             at_us=now_us,
             from_state=rollout.state,
             to_state=after.state,
-            from_step=rollout.step,
+            from_step=before,
             to_step=after.step,
             reason=move.reason,
             numbers=dumps(move.numbers),
@@ -107,6 +116,73 @@ def apply(conn: Connection, rollout: Rollout, move: Move, *, author: str, now_us
         )
     )
     return after
+
+
+def _anew(conn: Connection, rollout: Rollout, move: Move) -> tuple[Rollout, Move]:
+    mine = select_evidence(rollout.id)
+    counted = [dict(row) for row in conn.execute(mine).mappings()]
+    for table in (t.evidence, t.verdicts, t.rollout_units):
+        conn.execute(table.delete().where(table.c.rollout == rollout.id))
+    fresh = {"salt": f"{fresh_u64():016x}", "attempt": rollout.attempt + 1}
+    kept = move.numbers | {"salt": rollout.salt, "evidence": counted}
+    return msgspec.structs.replace(rollout, **fresh), msgspec.structs.replace(move, numbers=kept)
+
+
+def select_evidence(number: str) -> sa.Select[Any]:
+    """Select a rollout's rows of evidence, in order."""
+    e = t.evidence.c
+    columns = (e.step, e.gate, e.rho, e.x1, e.x0, e.n1, e.n0)
+    return sa.select(*columns).where(e.rollout == number).order_by(e.step, e.gate, e.rho)
+
+
+def since_us(conn: Connection, rollout: Rollout) -> int:
+    """Return when the salt in force began: at the last step back, else at the start."""
+    m = t.rollout_moves.c
+    query = sa.select(sa.func.max(m.at_us)).where(m.rollout == rollout.id, m.to_step < m.from_step)
+    return int(conn.execute(query).scalar() or rollout.created_us)
+
+
+def approve(conn: Connection, rollout: Rollout, by: str) -> None:
+    """Note an approval of the step at hand; any move makes it void."""
+    _put(conn, f"approval:{rollout.id}", dumps({"by": by, "moves": _moves(conn, rollout)}))
+
+
+def approved_by(conn: Connection, rollout: Rollout) -> str | None:
+    """Return who approved the step at hand, with nothing moved since."""
+    text = _get(conn, f"approval:{rollout.id}")
+    noted = json.loads(text) if text else {}
+    return noted["by"] if noted.get("moves") == _moves(conn, rollout) else None
+
+
+def look(conn: Connection, rollout: Rollout, now_us: int) -> None:
+    """Note that an operator saw the rollout."""
+    _put(conn, f"looked:{rollout.id}", str(now_us))
+
+
+def looked_us(conn: Connection, rollout: Rollout) -> int:
+    """Return when an operator last saw the rollout or it last changed its step."""
+    return max(rollout.step_started_us, int(_get(conn, f"looked:{rollout.id}") or 0))
+
+
+def clear(conn: Connection, rollout: Rollout) -> None:
+    """Drop what only an active rollout needs."""
+    keys = (f"approval:{rollout.id}", f"looked:{rollout.id}")
+    conn.execute(t.meta.delete().where(t.meta.c.key.in_(keys)))
+    conn.execute(t.rollout_units.delete().where(t.rollout_units.c.rollout == rollout.id))
+
+
+def _moves(conn: Connection, rollout: Rollout) -> int:
+    m = t.rollout_moves.c
+    return int(conn.execute(sa.select(sa.func.count()).where(m.rollout == rollout.id)).scalar_one())
+
+
+def _get(conn: Connection, key: str) -> str | None:
+    return conn.execute(sa.select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
+
+
+def _put(conn: Connection, key: str, value: str) -> None:
+    if conn.execute(t.meta.update().where(t.meta.c.key == key).values(value=value)).rowcount == 0:
+        conn.execute(t.meta.insert().values(key=key, value=value))
 
 
 def verdicts(conn: Connection, number: str) -> dict[tuple[int, str], Verdict]:
@@ -120,7 +196,9 @@ def accepted(conn: Connection, rollout: Rollout) -> frozenset[str]:
     if rollout.state != "running":
         return frozenset()
     m = t.rollout_moves.c
-    query = sa.select(m.numbers).where(m.rollout == rollout.id, m.to_state == "paused")
+    query = sa.select(m.numbers).where(
+        m.rollout == rollout.id, m.to_state == "paused", m.at_us >= since_us(conn, rollout)
+    )
     return frozenset(g for text in conn.execute(query).scalars() for g in json.loads(text).get("held_by", ()))
 
 
@@ -164,15 +242,12 @@ def save_verdicts(
 
 def stable(conn: Connection, endpoint: str) -> str | None:
     """Return the version in force, or None while only people decide."""
-    found = conn.execute(sa.select(t.meta.c.value).where(t.meta.c.key == f"stable:{endpoint}")).scalar()
-    return str(found) if found else None
+    return _get(conn, f"stable:{endpoint}") or None
 
 
 def set_stable(conn: Connection, endpoint: str, version: str | None) -> None:
     """Write who is stable and which version is live."""
-    key = f"stable:{endpoint}"
-    if conn.execute(t.meta.update().where(t.meta.c.key == key).values(value=version or "")).rowcount == 0:
-        conn.execute(t.meta.insert().values(key=key, value=version or ""))
+    _put(conn, f"stable:{endpoint}", version or "")
     v = t.versions.c
     conn.execute(t.versions.update().where(v.endpoint == endpoint, v.state == "live").values(state="registered"))
     conn.execute(t.versions.update().where(v.id == version).values(state="live"))

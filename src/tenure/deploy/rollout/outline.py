@@ -1,0 +1,51 @@
+"""A plan in words, before anything starts."""
+
+from __future__ import annotations
+
+from tenure.deploy.rollout.plan import Plan
+from tenure.scope.project import Step
+
+
+def in_words(plan: Plan) -> list[str]:
+    """Return a sentence per step, then what is compared and what stops it.
+
+    Example:
+        >>> in_words(Plan(steps=(Step(share=0.05, min=200), Step(share=1.0))))[0]
+        '1. answers 5% of requests, until 4,000 requests of both versions'
+    """
+    steps = [f"{n}. {_step(step)}" for n, step in enumerate(plan.steps, 1)]
+    return [*steps, _gates(plan), *_limits(plan)]
+
+
+def _step(step: Step) -> str:
+    share = step.share or step.shadow or 0.0
+    head = f"answers {share * 100:.4g}% of requests" + ("" if step.share else " unseen")
+    needs = []
+    if step.min:
+        needs.append(f"{-(-step.min // share):,.0f} requests of both versions")
+    if step.min_labels:
+        needs.append(f"{step.min_labels:,} labels")
+    if step.bake:
+        needs.append(f"{step.bake:,.0f} s")
+    if step.approve:
+        needs.append("an approval")
+    return head + (f", until {' and '.join(needs)}" if needs else "")
+
+
+def _gates(plan: Plan) -> str:
+    if not plan.gates:
+        return "no gates: nothing is compared"
+    names = ", ".join(gate.bad for gate in plan.gates)
+    how = "shown to be no worse" if plan.advance == "shown" else "not contradicted"
+    return f"gates: {names}; a step passes when every gate is {how}; one alpha of {plan.alpha:.3g} for all"
+
+
+def _limits(plan: Plan) -> list[str]:
+    found = [f"drawn by {plan.assign.replace('_', ' ')}; the old version stays warm for {plan.keep_warm:,.0f} s"]
+    if plan.deadline:
+        found.append(f"pauses {plan.deadline:,.0f} s after its start")
+    if plan.operator_silence:
+        found.append(f"pauses when it asks for an operator and none looked for {plan.operator_silence:,.0f} s")
+    if plan.second_person:
+        found.append("whoever starts it may not approve, promote or jump up")
+    return found
