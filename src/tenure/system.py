@@ -25,7 +25,7 @@ from tenure.clock import Clock, SystemClock
 from tenure.data.tokens import TokenFile
 from tenure.deploy.serving import supervisor
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.core import Core, guard
+from tenure.deploy.serving.core import LOOPBACK, Core, guard
 from tenure.deploy.serving.journal import Journal
 from tenure.deploy.serving.runner import Fleet
 from tenure.deploy.serving.supervisor import Limits, Role, Supervisor
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from tenure.controller.loop import Controller
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Launch(msgspec.Struct, frozen=True):

@@ -230,6 +230,39 @@ def test_tokens_are_asked_for_before_the_body_is_looked_at(world: World) -> None
     on(world, work, may=may)
 
 
+@pytest.mark.parametrize("path", [b"/v1/e/predict", b"/v1/e/predict?x=1"], ids=["plain", "app"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ((b"Host: localhost:8700",), 200),
+        ((b"Host: [::1]:8700", b"Origin: http://127.0.0.1:8701"), 200),
+        ((b"Host: evil.example:8700",), 401),
+        ((b"Host: 127.0.0.1", b"Origin: https://evil.example"), 401),
+        ((b"Host: 127.0.0.1", b"Origin: null"), 401),
+        ((b"Host: 127.0.0.1.evil.example", b"Authorization: Basic eA=="), 401),
+        ((b"Host: evil.example", b"Authorization: Bearer t"), 200),
+    ],
+)
+def test_a_page_of_another_site_cannot_use_an_open_server(
+    world: World, path: bytes, headers: tuple[bytes, ...], status: int
+) -> None:
+    class Client:
+        name, role = "ann", "client"
+
+        def may(self, action: str) -> bool:
+            return action == "predict"
+
+    may = guard(lambda token: Client() if token == "t" else None, open_loopback=True)
+
+    async def work(site: Site) -> None:
+        body = b'{"a": 5}'
+        head = b"".join(line + b"\r\n" for line in (b"POST " + path + b" HTTP/1.1", *headers))
+        about = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        assert (await site.once(head + about + body)).status == status
+
+    on(world, work, may=may)
+
+
 def test_overload_is_told_at_once_with_a_time_to_come_back(world: World) -> None:
     async def work(site: Site) -> Reply:
         site.core._fleet.queued_us = lambda: 2_500_000.0  # type: ignore[method-assign]

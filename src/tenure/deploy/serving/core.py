@@ -371,6 +371,11 @@ async def _settled(job: Work | Block, begin: Callable[[], None]) -> None:
         raise job.error
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+FOREIGN = "\0"
+"""Stands for the token of a caller without one whose request may come from a page of another site."""
+
+
 def guard(check: Callable[[str], Any], *, open_loopback: bool) -> Callable[[str], None]:
     """Return the gate that asks whether a token may predict.
 
@@ -382,6 +387,11 @@ def guard(check: Callable[[str], Any], *, open_loopback: bool) -> Callable[[str]
     def may(token: str) -> None:
         if not token and open_loopback:
             return
+        if token == FOREIGN:
+            raise AccessError(
+                f"without a token, Host and Origin must name this machine ({', '.join(LOOPBACK)}); send a token",
+                code="unauthenticated", at="Host", status=401,
+            )  # fmt: skip
         principal = check(token) if token else None
         if principal is None:
             raise AccessError("the token is missing, unknown or revoked", code="unauthenticated", status=401)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from tenure.deploy.serving.control_page import Slot
-from tenure.deploy.serving.core import too_large
+from tenure.deploy.serving.core import FOREIGN, LOOPBACK, too_large
 from tenure.deploy.serving.wire import error_response, fault_body
 from tenure.errors import CaseError, TenureError
 
@@ -57,9 +58,23 @@ def headers_of(request: Request) -> dict[str, str]:
 
 
 def token_of(headers: dict[str, str]) -> str:
-    """Return the bearer token, "" without one."""
+    """Return the bearer token; without one "", or `FOREIGN` where a page of another site may have sent this.
+
+    A browser names the page's site in Origin, and in Host the name that it looked up, which another site can let
+    point to this machine (DNS rebinding). Only the word of a caller without token depends on either.
+    """
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    host, origin = headers.get("host", ""), headers.get("origin", "")
+    return "" if _is_local(f"//{host}") and (not origin or _is_local(origin)) else FOREIGN
+
+
+def _is_local(url: str) -> bool:
+    try:
+        return urlsplit(url).hostname in LOOPBACK
+    except ValueError:
+        return False
 
 
 async def read_body(request: Request, headers: dict[str, str], limit: int) -> bytes:

@@ -429,7 +429,7 @@ def read_head(desk: Desk, headers: list[tuple[bytes, bytes]]) -> Head | None:
     essence = head.media_type.partition(";")[0].strip().lower()
     if not accepts(desk.schema, essence):
         return None
-    head.token = token_of({"authorization": found.get(b"authorization", b"").decode("latin-1")})
+    head.token = token_of({name: found.get(name.encode(), b"").decode("latin-1") for name in _CALLER})
     head.unit = found.get(b"tenure-unit", b"").decode("latin-1") or None
     limit = found.get(b"tenure-deadline-ms")
     if limit is not None:
@@ -443,6 +443,7 @@ def read_head(desk: Desk, headers: list[tuple[bytes, bytes]]) -> Head | None:
 _NEEDS_APP = frozenset(
     {b"expect", b"transfer-encoding", b"content-encoding", b"idempotency-key", b"upgrade", b"tenure-unit-field"}
 )
+_CALLER = ("authorization", "host", "origin")
 _LENGTH = b"content-type: application/json\r\ncontent-length: "
 
 
