@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import uvicorn
 from console_server import Console, services_of
+from review_world import World
 from seed import Seed
 
 from tenure.clock import SystemClock
@@ -98,6 +99,35 @@ def page(chromium: Any, console: Console) -> Iterator[Any]:
     yield opened
     context.close()
     assert console.complaints == []
+
+
+@pytest.fixture
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    """A console on the real inputs that the test file's `PROJECT` and `fill` name."""
+    if not (built.STATIC / "index.html").is_file():
+        pytest.skip("the page is not built; run: python hatch_build.py")
+    made = World(tmp_path, request.module.PROJECT)
+    try:
+        request.module.fill(made, request.getfixturevalue("real_data"))
+        yield made.start()
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def desk(chromium: Any, world: World) -> Iterator[Any]:
+    """A page at `world`; like `page`, it fails the test when the page breaks or asks another host."""
+    context = chromium.new_context(viewport={"width": 1600, "height": 1000}, reduced_motion="reduce")
+    opened = context.new_page()
+    opened.set_default_timeout(10_000)
+    opened.on("pageerror", lambda error: world.complaints.append(f"error: {error}"))
+    opened.on(
+        "request",
+        lambda r: None if r.url.startswith((world.url, "blob:", "data:")) else world.complaints.append(r.url),
+    )
+    yield opened
+    context.close()
+    assert world.complaints == []
 
 
 @pytest.fixture(scope="session")

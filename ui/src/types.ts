@@ -1,6 +1,6 @@
 // The management API's answers, as far as the page reads them. Times are microseconds UTC.
 
-export type Role = "viewer" | "reviewer" | "operator" | "client";
+export type Role = "viewer" | "reviewer" | "adjudicator" | "operator" | "client";
 export type Me = { name: string; role: Role; project: string; endpoints: string[]; };
 
 export type Box = { x1: number; y1: number; x2: number; y2: number; label: string; confidence?: number | null };
@@ -91,8 +91,12 @@ export type RetrainRun = {
 };
 export type AuditRow = { id: number; at_us: number; actor: string; action: string; subject: string; detail: Record<string, unknown>; hash: string };
 
+export type Range = { low: number; high: number; mean: number; quantiles: number[] };
+export type FieldInfo = { name: string; type: string; masked: boolean; values: string[]; range: Range | null };
+
 export type ReviewItem = {
   item: string; token: string; endpoint: string; media_type: string; record: unknown; blind: boolean; labels: string[];
   regions: string | null; kind: string; adjudicate: boolean; expires_us: number;
+  unit?: string; range?: Range | null; fields?: FieldInfo[]; // optional: an older server does not say them
   suggestion: { value: unknown; confidence: number | null; regions: Box[]; version: string } | null;
 };

@@ -7,7 +7,17 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from tenure.console import alarms, automation, charts, history, overview, retraining, reviews, rollouts
+from tenure.console import (
+    alarms,
+    automation,
+    charts,
+    history,
+    overview,
+    retraining,
+    review_media,
+    reviews,
+    rollouts,
+)
 from tenure.console.route import ANYONE, VIEW, Ask, Route
 from tenure.console.services import Services
 from tenure.errors import TenureError
@@ -68,6 +78,7 @@ ROUTES: tuple[Route, ...] = (
     *rollouts.ROUTES,
     *automation.ROUTES,
     *reviews.ROUTES,
+    *review_media.ROUTES,
     *alarms.ROUTES,
     *retraining.ROUTES,
     *history.ROUTES,

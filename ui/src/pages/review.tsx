@@ -4,13 +4,16 @@ import { Empty, PageHead } from "../parts/empty";
 import { say } from "../parts/toast";
 import { href } from "../route";
 import { central, moved, resized } from "../review/boxes";
-import { boxLabel, judgement, missing, opened, rejected, without, type Draft } from "../review/desk";
+import { boxLabel, classes, heard, judgement, missing, opened, reclassified, rejected, without, type Draft } from "../review/desk";
+import { dropDraft, flush, keep, kept } from "../review/drafts";
 import { Fields } from "../review/fields";
 import { Help } from "../review/help";
 import { BoxList, Labels, Lights, Suggestion } from "../review/panel";
 import { Skip } from "../review/skip";
+import { Sound, type SoundCommand } from "../review/sound";
 import { Stage, type Command, type Light } from "../review/stage";
 import { Work } from "../review/work";
+import { NO_SPEECH, UNINTELLIGIBLE, Written } from "../review/written";
 import { judges, me } from "../session";
 import type { ReviewItem } from "../types";
 
@@ -39,16 +42,21 @@ export function ReviewPage({ endpoint }: { endpoint: string }) {
 
 function Item({ item, work }: { item: ReviewItem; work: Work }) {
   const [draft, setDraft, latest] = useDraft(item);
-  const [light, setLight] = useState<Light>({ brightness: 1, contrast: 1 });
+  const [light, setLight] = useState<Light>({ brightness: 1, contrast: 1, gamma: 1 });
   const [hidden, setHidden] = useState(false);
   const [dialog, setDialog] = useState<"" | "help" | "skip">("");
   const command = useRef<Command | null>(null);
+  const sound = useRef<SoundCommand | null>(null);
+  const answer = useRef<(HTMLTextAreaElement & HTMLInputElement) | null>(null);
   const src = work.media.value.get(item.item);
   const isImage = item.media_type.startsWith("image/");
+  const isSound = item.media_type.startsWith("audio/");
+  const writes = item.labels.length === 0;
 
   const submit = (d: Draft) => {
     const gap = missing(d);
     if (gap) return say(gap, true);
+    dropDraft(item);
     work.submit(judgement(item, d));
   };
   const choose = (label: unknown) => {
@@ -83,12 +91,18 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
     n: newBox, "[": () => cycle(-1), "]": () => cycle(1), Delete: () => setDraft(without(latest(), latest().selected)), Backspace: () => setDraft(without(latest(), latest().selected)),
     Escape: () => setDraft({ ...latest(), selected: -1 }), "+": () => command.current?.zoom(1.25), "=": () => command.current?.zoom(1.25), "-": () => command.current?.zoom(0.8),
     "0": () => command.current?.fit(), b: (shift) => lit("brightness", shift ? -0.2 : 0.2), c: (shift) => lit("contrast", shift ? -0.2 : 0.2),
+    g: (shift) => lit("gamma", shift ? -0.2 : 0.2), t: (shift) => setDraft(reclassified(latest(), classes(item, latest()), shift ? -1 : 1)),
     h: () => setHidden((was) => !was), "?": () => setDialog("help"),
     ArrowLeft: (s) => nudge(-1, 0, s), ArrowRight: (s) => nudge(1, 0, s), ArrowUp: (s) => nudge(0, -1, s), ArrowDown: (s) => nudge(0, 1, s),
   };
+  const write = (text: string) => setDraft({ ...latest(), value: text });
+  if (writes) keys.e = () => answer.current?.focus();
+  if (isSound) Object.assign(keys, soundKeys(sound));
+  if (isSound && writes) Object.assign(keys, { x: () => write(NO_SPEECH), z: () => write(UNINTELLIGIBLE) });
   useEffect(() => {
     const press = (event: KeyboardEvent) => {
       work.touch();
+      if (event.key === "Escape" && event.target === answer.current) return answer.current?.blur();
       if (dialog || event.ctrlKey || event.metaKey || event.altKey || typing(event)) return;
       const label = item.labels[Number(event.key) - 1];
       const act = label !== undefined ? () => choose(label) : keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
@@ -99,9 +113,11 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
     const point = () => work.touch();
     window.addEventListener("keydown", press);
     window.addEventListener("pointermove", point);
+    window.addEventListener("pagehide", flush);
     return () => {
       window.removeEventListener("keydown", press);
       window.removeEventListener("pointermove", point);
+      window.removeEventListener("pagehide", flush);
     };
   });
   return (
@@ -110,14 +126,16 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
         {isImage && src && <Stage src={src} boxes={draft.boxes} selected={draft.selected} hidden={hidden} light={light} draws={item.regions !== null} label={boxLabel(item, draft)}
           command={command} onBoxes={(boxes) => setDraft({ ...latest(), boxes })} onSelect={(selected) => setDraft({ ...latest(), selected })} />}
         {isImage && src === undefined && <div class="stage"><p class="quiet pad" role="status">The photo is being fetched …</p></div>}
-        {isImage && src === "" && <Fields item={{ ...item, record: null }} src={undefined} />}
-        {!isImage && <Fields item={item} src={src} />}
+        {src === "" && <Fields item={{ ...item, record: null }} />}
+        {isSound && src && <Sound src={src} outline={work.outlines.value.get(item.item) ?? null} words={heard(item)} command={sound} />}
+        {isSound && src === undefined && <p class="quiet" role="status">The sound is being fetched …</p>}
+        {!isImage && !isSound && <Fields item={item} />}
         {isImage && <Lights light={light} setLight={setLight} zoom={(f) => command.current?.zoom(f)} fit={() => command.current?.fit()} hidden={hidden} setHidden={setHidden} />}
       </div>
       <aside class="review-side" aria-label="Judgement">
         {item.adjudicate && <p class="notice warn">Two readers differ on this item. Your judgement settles it.</p>}
         <Suggestion item={item} />
-        <Labels item={item} draft={draft} choose={choose} type={(v) => setDraft({ ...draft, value: v })} />
+        {writes ? <Written item={item} value={draft.value} write={write} field={answer} /> : <Labels item={item} draft={draft} choose={choose} />}
         {item.regions && <BoxList draft={draft} setDraft={setDraft} add={newBox} />}
         <div class="stack">
           <button class="primary" onClick={() => submit(draft)}>Submit <kbd>Enter</kbd></button>
@@ -130,18 +148,26 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
           </div>
         </div>
       </aside>
-      <Help open={dialog === "help"} close={() => setDialog("")} />
-      <Skip open={dialog === "skip"} close={() => setDialog("")} skip={(reason) => work.skip(reason)} />
+      <Help media={item.media_type} open={dialog === "help"} close={() => setDialog("")} />
+      <Skip open={dialog === "skip"} close={() => setDialog("")} skip={(reason) => work.skip(reason)} escalate={(reason) => work.escalate(reason)} />
     </div>
   );
 }
 
+function soundKeys(sound: { current: SoundCommand | null }): Record<string, () => void> {
+  return {
+    " ": () => sound.current?.toggle(), ArrowLeft: () => sound.current?.seek(-0.5), ArrowRight: () => sound.current?.seek(0.5), m: () => sound.current?.mark(),
+    o: () => sound.current?.loop(), ",": () => sound.current?.speed(-1), ".": () => sound.current?.speed(1), j: () => sound.current?.word(-1), k: () => sound.current?.word(1),
+  };
+}
+
 /** The draft, and a way to read it that is not behind: keys may come faster than the page is drawn. */
 function useDraft(item: ReviewItem): [Draft, (draft: Draft) => void, () => Draft] {
-  const [draft, setState] = useState<Draft>(() => opened(item));
+  const [draft, setState] = useState<Draft>(() => kept(item) ?? opened(item));
   const now = useRef(draft);
   const set = (next: Draft) => {
     now.current = next;
+    keep(item, next);
     setState(next);
   };
   return [draft, set, () => now.current];
@@ -152,7 +178,8 @@ function typing(event: KeyboardEvent): boolean {
   const target = event.target;
   if (!(target instanceof HTMLElement)) return false;
   if (target instanceof HTMLInputElement || target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement) {
-    return event.key !== "Enter" && (target.type !== "range" || event.key.startsWith("Arrow"));
+    if (event.key === "Enter") return event.shiftKey && target instanceof HTMLTextAreaElement; // a new line
+    return (target.type !== "range" || event.key.startsWith("Arrow"));
   }
   return (event.key === "Enter" || event.key === " ") && target.closest("button, a, summary") !== null;
 }

@@ -7,7 +7,7 @@ export type Draft = { value: unknown; boxes: Box[]; selected: number };
 /** The draft an item starts with: the suggestion where it may be seen, else nothing. */
 export function opened(item: ReviewItem): Draft {
   const s = item.suggestion;
-  return { value: s ? s.value : undefined, boxes: s ? s.regions.map((b) => ({ ...b })) : [], selected: -1 };
+  return { value: s ? s.value : undefined, boxes: s && item.regions ? s.regions.map((b) => ({ ...b })) : [], selected: -1 };
 }
 
 /** Drop the suggestion; of two labels the other one is meant. */
@@ -32,8 +32,31 @@ export function missing(draft: Draft): string {
   return draft.value === undefined || draft.value === "" ? "Choose a label first." : "";
 }
 
+/** The words that the model heard: on sound, its regions are spans of seconds with a word each. */
+export function heard(item: ReviewItem): Box[] {
+  return item.media_type.startsWith("audio/") ? (item.suggestion?.regions ?? []) : [];
+}
+
+/** The boxes with one more class: that of the selected box becomes the next, or the one before. */
+export function reclassified(draft: Draft, classes: readonly string[], step: number): Draft {
+  const box = draft.boxes[draft.selected];
+  if (!box || classes.length < 2) return draft;
+  const at = Math.max(0, classes.indexOf(box.label));
+  return named(draft, draft.selected, classes[(at + step + classes.length) % classes.length]!);
+}
+
+export function named(draft: Draft, index: number, label: string): Draft {
+  return { ...draft, boxes: draft.boxes.map((b, i) => (i === index ? { ...b, label } : b)) };
+}
+
+/** The classes a box may have: those on the desk, of the suggestion, and the endpoint's labels. */
+export function classes(item: ReviewItem, draft: Draft): string[] {
+  const seen = [...draft.boxes, ...(item.suggestion?.regions ?? [])].map((b) => b.label);
+  return [...new Set([...seen.sort(), ...item.labels])];
+}
+
 /** What the server takes: whole boxes without the model's confidence. */
 export function judgement(item: ReviewItem, draft: Draft): { value: unknown; regions: Box[] } {
   const value = item.kind === "number" ? Number(draft.value) : draft.value;
-  return { value, regions: draft.boxes.map(({ x1, y1, x2, y2, label }) => ({ x1, y1, x2, y2, label })) };
+  return { value, regions: !item.regions ? [] : draft.boxes.map(({ x1, y1, x2, y2, label }) => ({ x1, y1, x2, y2, label })) };
 }

@@ -1,10 +1,9 @@
-// A text or a record, as fields; sound with the browser's player.
+// A text or a record, as fields.
 
 import { value, words } from "../format";
 import type { ReviewItem } from "../types";
 
-export function Fields({ item, src }: { item: ReviewItem; src: string | undefined }) {
-  if (item.media_type.startsWith("audio/")) return src ? <audio class="sound" controls src={src} aria-label="The sound to judge" /> : <p class="quiet">The sound is being fetched …</p>;
+export function Fields({ item }: { item: ReviewItem }) {
   const record = item.record;
   if (typeof record === "string") return <blockquote class="text-item">{record}</blockquote>;
   if (record && typeof record === "object") {

@@ -10,15 +10,12 @@ export function Suggestion({ item }: { item: ReviewItem }) {
   if (!s) return <p class="notice calm">Judge what you see. Nothing is suggested for this item.</p>;
   return (
     <p class="notice calm">
-      <b>{short(s.version)}</b> suggests <b>{value(s.value)}</b>{s.confidence != null && ` (${percent(s.confidence)})`}{s.regions.length > 0 && ` with ${s.regions.length} ${s.regions.length === 1 ? "box" : "boxes"}`}.
+      <b>{short(s.version)}</b> suggests <b>{value(s.value)}</b>{s.confidence != null && ` (${percent(s.confidence)})`}{item.regions && s.regions.length > 0 && ` with ${s.regions.length} ${s.regions.length === 1 ? "box" : "boxes"}`}.
     </p>
   );
 }
 
-export function Labels({ item, draft, choose, type }: { item: ReviewItem; draft: Draft; choose: (label: string) => void; type: (v: string) => void }) {
-  if (item.labels.length === 0) {
-    return <label>Your answer<input type="text" value={draft.value == null ? "" : String(draft.value)} onInput={(e) => type(e.currentTarget.value)} /></label>;
-  }
+export function Labels({ item, draft, choose }: { item: ReviewItem; draft: Draft; choose: (label: string) => void }) {
   return (
     <div role="group" aria-label="Label" class="stack labels">
       {item.labels.map((label, i) => (
@@ -57,7 +54,8 @@ export function Lights({ light, setLight, zoom, fit, hidden, setHidden }: LightP
     <div class="row lights">
       {slider("brightness", "Brightness")}
       {slider("contrast", "Contrast")}
-      <button onClick={() => setLight({ brightness: 1, contrast: 1 })}>Reset light</button>
+      {slider("gamma", "Gamma")}
+      <button onClick={() => setLight({ brightness: 1, contrast: 1, gamma: 1 })}>Reset light</button>
       <span class="row">
         <button aria-label="Zoom out" onClick={() => zoom(0.8)}>−</button>
         <button aria-label="Zoom in" onClick={() => zoom(1.25)}>+</button>

@@ -1,8 +1,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
-const REASONS = ["cannot be seen well enough", "not sure", "the image is broken", "not a case for this question"];
+const REASONS = ["cannot be seen well enough", "not sure", "the input is broken", "not a case for this question"];
 
-export function Skip({ open, close, skip }: { open: boolean; close: () => void; skip: (reason: string) => void }) {
+export function Skip({ open, close, skip, escalate }: { open: boolean; close: () => void; skip: (reason: string) => void; escalate: (reason: string) => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [other, setOther] = useState("");
   useEffect(() => {
@@ -22,6 +22,7 @@ export function Skip({ open, close, skip }: { open: boolean; close: () => void; 
       <form class="row" onSubmit={(e) => { e.preventDefault(); choose(other); }}>
         <label class="grow">Another reason<input type="text" required maxLength={200} value={other} onInput={(e) => setOther(e.currentTarget.value)} /></label>
         <button type="submit">Skip</button>
+        <button type="button" disabled={!other.trim()} onClick={() => { close(); setOther(""); escalate(other.trim()); }}>Escalate</button>
       </form>
       <div class="row end"><button onClick={close}>Cancel</button></div>
     </dialog>

@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { Box } from "../types";
 import { fitted, HANDLES, meant, moved, normal, resized, zoomed, type Handle, type Size, type View } from "./boxes";
 
-export type Light = { brightness: number; contrast: number };
+export type Light = { brightness: number; contrast: number; gamma: number };
 export type Command = { zoom(factor: number): void; pan(dx: number, dy: number): void; fit(): void; size(): Size };
 type Drag = { kind: "pan" | "draw" | "move" | Handle; x: number; y: number; start: Box | null; drawn: Box | null };
 type Props = {

@@ -1,11 +1,13 @@
 // A reviewer's work: leased items with their media fetched ahead, judgements out, leases kept alive.
 
 import { signal } from "@preact/signals";
-import { Fault, getBlob, post } from "../api";
+import { Fault, get, getBlob, post } from "../api";
 import { say } from "../parts/toast";
 import { me } from "../session";
 import type { Box, ReviewItem } from "../types";
+import { begun } from "./drafts";
 import { key, Outbox, type Letter } from "./outbox";
+import type { Outline } from "./wave";
 
 const AHEAD = 3;
 const POLL_MS = 4000;
@@ -17,6 +19,7 @@ export type Judgement = { value: unknown; regions: Box[] };
 export class Work {
   readonly items = signal<ReviewItem[]>([]);
   readonly media = signal<ReadonlyMap<string, string>>(new Map());
+  readonly outlines = signal<ReadonlyMap<string, Outline>>(new Map());
   readonly asked = signal(false);
   readonly waiting = signal(0);
   readonly done = signal(0);
@@ -74,6 +77,13 @@ export class Work {
     this.outbox.add({ path: `${path(item)}/skip`, body: { token: item.token, reason }, key: key() });
   }
 
+  escalate(reason: string): void {
+    const item = this.items.value[0];
+    if (!item) return;
+    this.next();
+    this.outbox.add({ path: `${path(item)}/escalate`, body: { token: item.token, reason }, key: key() });
+  }
+
   /** Take the last judgement back; the item comes up again. */
   async undo(): Promise<void> {
     await this.outbox.flush();
@@ -106,6 +116,7 @@ export class Work {
       const known = new Set(this.items.value.map((item) => item.item));
       const fresh = items.filter((item) => !known.has(item.item));
       if (this.items.value.length === 0 && fresh.length) this.reset();
+      fresh.sort((a, b) => Number(begun(b)) - Number(begun(a))); // after a reload, go on where the hand was
       this.items.value = [...this.items.value, ...fresh];
       this.fault.value = null;
       await Promise.all(fresh.map((item) => this.fetchMedia(item)));
@@ -119,10 +130,14 @@ export class Work {
   private async fetchMedia(item: ReviewItem): Promise<void> {
     if (!/^(image|audio)\//.test(item.media_type) || this.media.value.has(item.item)) return;
     try {
-      const url = URL.createObjectURL(await getBlob(`${path(item)}/media`));
+      const sound = item.media_type.startsWith("audio/");
+      const url = URL.createObjectURL(await getBlob(`${path(item)}/${sound ? "sound" : "media"}`));
       this.media.value = new Map([...this.media.value, [item.item, url]]);
+      if (!sound) return;
+      const outline = await get<Outline>(`${path(item)}/waveform?columns=1200`); // first: others change the map meanwhile
+      this.outlines.value = new Map([...this.outlines.value, [item.item, outline]]);
     } catch (error) {
-      if (error instanceof Fault && error.status === 404) this.media.value = new Map([...this.media.value, [item.item, ""]]);
+      if (error instanceof Fault && !error.lost && error.status < 500) this.media.value = new Map([...this.media.value, [item.item, ""]]);
     }
   }
 
