@@ -31,4 +31,4 @@ export async function logout(): Promise<void> {
 }
 
 export const operates = () => me.value?.role === "operator";
-export const judges = () => operates() || me.value?.role === "reviewer";
+export const judges = () => operates() || ["reviewer", "adjudicator"].includes(me.value?.role ?? "");

@@ -19,6 +19,7 @@ class Role(StrEnum):
 
     client = "client"
     reviewer = "reviewer"
+    adjudicator = "adjudicator"
     operator = "operator"
     viewer = "viewer"
 
@@ -37,7 +38,8 @@ def create(
 ) -> None:
     """Make a token and print it once; only its hash is stored.
 
-    client: predict, feedback, decisions. viewer: look. reviewer: look and judge. operator: all commands.
+    client: predict, feedback, decisions. viewer: look. reviewer: look and judge.
+    adjudicator: a reviewer who also gets what was escalated. operator: all commands.
 
     Examples:
     - `tenure token create line-1`

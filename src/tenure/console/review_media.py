@@ -65,7 +65,7 @@ def peaks(samples: Samples, columns: int) -> tuple[list[float], list[float]]:
 
 
 def _clip(services: Services, item: str) -> tuple[Samples, int]:
-    found = services.media(item)
+    found = services.media(services.queue.source(item))
     if found is None:
         raise MissingError(f"the input of {item!r} was not kept", code="no_media", at="item")
     return decoded(found[1])
@@ -88,14 +88,14 @@ def beside(services: Services, ask: Ask) -> dict[str, Any]:
 
     One of the same unit comes first: the same line, camera or machine is the fairest comparison.
     """
-    i = t.review_items.c
+    i, item = t.review_items.c, services.queue.source(ask.path["item"])
     with services.state.read() as conn:
-        me = conn.execute(sa.select(i.endpoint, i.unit).where(i.id == ask.path["item"])).one_or_none()
+        me = conn.execute(sa.select(i.endpoint, i.unit).where(i.id == item)).one_or_none()
         if me is None:
             raise MissingError(f"there is no item {ask.path['item']!r}", at="item")
         query = (
             sa.select(i.id, i.unit, i.resolved_us)
-            .where(i.endpoint == me.endpoint, i.state == "resolved", i.id != ask.path["item"])
+            .where(i.endpoint == me.endpoint, i.state == "resolved", i.id != item)
             .where(i.truth == dumps(ask.query.get("label", "")))
             .order_by(sa.case((i.unit == me.unit, 0), else_=1), i.resolution.desc())
             .limit(NEAR)

@@ -17,6 +17,9 @@ from tenure.deploy.review.items import Leased, Submission
 from tenure.errors import CaseError, MissingError, TenureError
 from tenure.types import Box, Value
 
+FINAL = frozenset({"adjudicator", "operator"})
+"""Whose word decides what was escalated."""
+
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 
 
@@ -70,7 +73,9 @@ def lease(services: Services, ask: Ask) -> dict[str, Any]:
     """Lease up to `n` items; an item that the reader already holds may come again with the same token."""
     name = ask.query.get("endpoint")
     wanted = endpoint_of(services, name) if name else None
-    leased = services.queue.lease(ask.who.name, n=ask.integer("n", 1, low=1, high=50), endpoint=wanted)
+    n = ask.integer("n", 1, low=1, high=50)
+    final = ask.who.role in FINAL
+    leased = services.queue.lease(ask.who.name, n=n, endpoint=wanted, adjudicator=final)
     return {"items": [shown(services, one) for one in leased], "now_us": services.state.now_us()}
 
 
@@ -108,6 +113,13 @@ def skip(services: Services, ask: Ask) -> dict[str, Any]:
     return {"item": ask.path["item"]}
 
 
+def escalate(services: Services, ask: Ask) -> dict[str, Any]:
+    """Hand an item to an adjudicator, with the reason."""
+    body: SkipItem = ask.body
+    services.queue.escalate(ask.path["item"], reader=ask.who.name, token=body.token, reason=body.reason)
+    return {"item": ask.path["item"]}
+
+
 def release(services: Services, ask: Ask) -> dict[str, Any]:
     """Give an item back unjudged."""
     services.queue.release(ask.path["item"], reader=ask.who.name, token=ask.body.token)
@@ -123,7 +135,7 @@ def renew(services: Services, ask: Ask) -> dict[str, Any]:
 def media(services: Services, ask: Ask) -> Response:
     """Return the input of an item as it came; 404 where it was not kept."""
     item = ask.path["item"]
-    found = services.media(item)
+    found = services.media(services.queue.source(item))
     if found is None:
         raise MissingError(f"the input of {item!r} was not kept", code="no_media", at="item")
     kind, data = found
@@ -162,6 +174,7 @@ ROUTES = (
     Route("POST", "/api/reviews/{item}/judgements", JUDGE, submit, f"Judge a leased item; {_KEY}", Judgement),
     Route("POST", "/api/reviews/judgements", JUDGE, submit_many, "Judge several leased items at once", Batch),
     Route("POST", "/api/reviews/{item}/skip", JUDGE, skip, "Give an item to somebody else", SkipItem),
+    Route("POST", "/api/reviews/{item}/escalate", JUDGE, escalate, "Hand an item to an adjudicator", SkipItem),
     Route("POST", "/api/reviews/{item}/release", JUDGE, release, "Give an item back", Token),
     Route("POST", "/api/reviews/{item}/renew", JUDGE, renew, "Keep a lease alive", Token),
     Route(

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from tenure.console.services import Services
 from tenure.errors import CaseError, MissingError
 
-VIEW = frozenset({"viewer", "reviewer", "operator"})
-JUDGE = frozenset({"reviewer", "operator"})
+VIEW = frozenset({"viewer", "reviewer", "adjudicator", "operator"})
+JUDGE = frozenset({"reviewer", "adjudicator", "operator"})
 OPERATE = frozenset({"operator"})
 ANYONE: frozenset[str] = frozenset()
 """No token needed: health, the login and the page itself."""

@@ -44,7 +44,7 @@ meta = _table("meta", Column("key", String, primary_key=True), Column("value", T
 principals = _table(
     "principals",
     Column("name", String, primary_key=True),
-    Column("role", String, nullable=False),  # viewer | reviewer | operator | client
+    Column("role", String, nullable=False),  # viewer | reviewer | adjudicator | operator | client
     Column("token_sha256", String, nullable=False, unique=True),
     Column("created_us", BigInteger, nullable=False),
     Column("revoked_us", BigInteger),
@@ -211,6 +211,10 @@ certificates = _table(
     Column("revoke_log_e", Float, nullable=False),  # running maximum
     Column("last_item", BigInteger, nullable=False),  # last audited item counted for revocation
     Column("claim", Text, nullable=False),  # the claim in words
+    Column("decisions", BigInteger),  # most automated decisions; None = only time ends it
+    Column("decided", BigInteger, nullable=False, server_default="0"),  # automated decisions of the version since
+    Column("evidence", Text, nullable=False, server_default=""),  # JSON: what `tenure certificate verify` needs
+    Column("audit_losses", Text, nullable=False, server_default=""),  # JSON: loss -> audits, where losses are graded
 )
 
 WAITING_SQL = "state IN ('open', 'judged', 'conflict')"
@@ -253,6 +257,8 @@ review_items = _table(
     Column("truth_regions", Text),  # JSON list of boxes
     Column("source", String),  # single | agreed | adjudicated | outcome
     Column("resolution", BigInteger),  # order of resolution: a cursor for readers
+    Column("escalated", Integer, nullable=False, server_default="0"),  # 1 = only an adjudicator may judge it
+    Column("missed_us", BigInteger),  # when it was found not judged within `review.within`
     Index("ix_review_open", "endpoint", "state", "priority"),
     _waiting("ix_review_turn", "endpoint", "pending", _priority.desc(), "number"),
     _waiting("ix_review_deadline", "endpoint", "pending", "deadline_us", "number"),
@@ -291,7 +297,7 @@ judgements = _table(  # immutable; a correction is a new row that supersedes
     _id(),
     Column("item", String, nullable=False, index=True),
     Column("reader", String, nullable=False),
-    Column("role", String, nullable=False),  # reader | adjudicator
+    Column("role", String, nullable=False),  # reader | adjudicator | gold (its item is a row of gold_draws)
     Column("value", Text, nullable=False),  # JSON; null with `skip`
     Column("regions", Text, nullable=False),
     Column("skip", String),  # reason of a skip
@@ -301,6 +307,25 @@ judgements = _table(  # immutable; a correction is a new row that supersedes
     Column("at_us", BigInteger, nullable=False),
     Column("supersedes", BigInteger),
     Column("key", String, nullable=False, unique=True),  # idempotency key of the submission
+)
+
+gold_items = _table(  # items whose truth readers are measured with
+    "gold_items",
+    Column("item", String, primary_key=True),
+    Column("endpoint", String, nullable=False, index=True),
+    Column("truth", Text, nullable=False),  # JSON; what it was when the item became gold
+    Column("added_us", BigInteger, nullable=False),
+    Column("added_by", String, nullable=False),
+    Column("retired_us", BigInteger),
+)
+
+gold_draws = _table(  # a gold item as one reader got it: under an id of its own, which judgements and leases name
+    "gold_draws",
+    Column("id", String, primary_key=True),
+    Column("item", String, nullable=False, index=True),
+    Column("endpoint", String, nullable=False),
+    Column("reader", String, nullable=False, index=True),
+    Column("at_us", BigInteger, nullable=False),
 )
 
 decisions = _table(  # decisions of pending requests; index of the decision log

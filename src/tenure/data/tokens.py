@@ -14,6 +14,7 @@ from tenure.errors import AccessError, StoreError
 PERMISSIONS: Mapping[str, frozenset[str]] = {
     "viewer": frozenset({"read"}),
     "reviewer": frozenset({"read", "review"}),
+    "adjudicator": frozenset({"read", "review"}),
     "operator": frozenset({"read", "review", "operate"}),
     "client": frozenset({"predict"}),
 }

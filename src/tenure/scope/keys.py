@@ -140,6 +140,18 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "down": Meaning("A level drops by itself when its certificate falls.", _AUTOMATION),
         "pilot": Meaning("Unlabelled scores that fix the grid of thresholds.", _AUTOMATION),
         "plan": Meaning("Labels that the certificate plans with.", _AUTOMATION),
+        "decisions": Meaning("Automated decisions of the version after which it lapses, too.", _AUTOMATION),
+    },
+    p.LossSpec: {
+        "tolerance": Meaning("A number is wrong when it is off by more than this.", _AUTOMATION),
+        "iou": Meaning(
+            "Boxes are wrong when one is missed, false or of another class at this overlap.", _AUTOMATION
+        ),
+        "word_error": Meaning("A text is wrong when more than this share of the words is.", _AUTOMATION),
+        "costs": Meaning(
+            "Truth -> answer -> cost of that mistake; the bound is on the mean, in parts of the dearest.",
+            _AUTOMATION,
+        ),
     },
     p.Automation: {
         "start": Meaning("Level of the first day.", _AUTOMATION),
@@ -148,6 +160,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
             "Largest share of errors among all automated answers; instead of `sides`.", _AUTOMATION
         ),
         "sides": Meaning("Bounds by label; a label without one is never automated.", _AUTOMATION),
+        "loss": Meaning("What counts as wrong; without it, another value than the truth.", _AUTOMATION),
         "audit": Meaning("How many automated decisions people check.", _AUTOMATION),
         "blind": Meaning("Share of reviewed items shown without the model's answer.", _AUTOMATION),
         "certificate": Meaning("Life of a certificate.", _AUTOMATION),
@@ -187,12 +200,16 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "approve": Meaning("The step waits for an operator.", _ROLLOUT),
     },
     p.GateSpec: {
-        "bad": Meaning("The outcome that is counted.", _ROLLOUT),
+        "bad": Meaning(
+            "What is counted: `wrong_decision`, `over_latency`, `empty_output`, `failed`, or `reaction:NAME`.",
+            _ROLLOUT,
+        ),
         "alpha": Meaning("Chance that a candidate as good as the stable version is rolled back.", _ROLLOUT),
         "maturity": Meaning("Age at which an outcome is known.", _ROLLOUT),
         "margin": Meaning(
             "For `advance: shown`: relative increase to rule out; 1 means less than twice the rate.", _ROLLOUT
         ),
+        "constant": Meaning("Compare with this rate instead of the stable version.", _ROLLOUT),
     },
     p.RolloutSpec: {
         "strategy": Meaning("A ladder by name, instead of `steps`.", _ROLLOUT),

@@ -162,6 +162,17 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rollout: Share = 0.5
 
 
+class LossSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What counts as wrong, one of: a number off by more than `tolerance`; boxes that do not match at `iou`;
+    more than a share `word_error` of the words; `costs` of truth and answer. None: another value.
+    """
+
+    tolerance: Amount | None = None
+    iou: Part | None = None
+    word_error: Share | None = None
+    costs: dict[str, dict[str, Positive]] = {}  # truth -> answer -> cost; the dearest is loss 1
+
+
 class CertificateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Life of a certificate; `up: approve` waits for an operator, `automatic` does not."""
 
@@ -171,6 +182,7 @@ class CertificateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     down: Literal["automatic"] = "automatic"
     pilot: Some = 1000  # unlabelled scores before the grid is fixed
     plan: Some = 2000  # labels planned
+    decisions: Some | None = None  # ends it too, whichever comes first
 
 
 class Automation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -183,6 +195,7 @@ class Automation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max: Literal["human_only", "shadow", "assist", "partial", "full"] = "partial"
     errors: Part | None = None
     sides: dict[str, Side] = {}
+    loss: LossSpec = LossSpec()
     audit: Audit = Audit()
     blind: Share = 0.2  # share of reviewed items shown without the model's answer, from assist upward
     certificate: CertificateSpec = CertificateSpec()
@@ -240,13 +253,17 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One comparison of candidate and stable; `bad` names the outcome that is counted.
 
+    `wrong_decision`, `over_latency`, `empty_output`, `failed`, or `reaction:NAME` for what clients
+    send as feedback. With `constant` the candidate is compared with that rate; randomisation does not protect it.
+
     `margin` is the relative increase that `advance: shown` tolerates: 1 claims less than twice the old rate.
     """
 
-    bad: Literal["wrong_decision", "over_latency", "empty_output", "failed"]
+    bad: str
     alpha: Confidence = 0.05
     maturity: Duration = 0.0
     margin: Positive = 1.0
+    constant: Confidence | None = None
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

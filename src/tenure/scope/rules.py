@@ -27,6 +27,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 USES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 REMOTE = re.compile(r"https?://[^\s/]+/v2/models/\S+")
+BAD = re.compile(r"wrong_decision|over_latency|empty_output|failed|reaction:[A-Za-z0-9_.-]{1,64}")
 JUDGEMENT_MARGIN_S = 0.25
 
 
@@ -232,13 +233,45 @@ def _automation(spec: EndpointSpec, output: Output, place: str, *, case: str) ->
     if _earns(spec) and not auto.sides and auto.errors is None:
         message = f"max: {auto.max} needs a bound: errors for all automated answers, or sides by label"
         yield Fault(f"{at}.max", message, bounds)
-    if _earns(spec) and output.kind != "label":
-        message = f"max: {auto.max} needs an output of kind label; expected at most assist for {output.kind}"
-        yield Fault(f"{at}.max", message, (f"{place}.output", "scope.y"))
-    for label in auto.sides:
+    yield from _loss(spec, output, place)
+    near = (f"{place}.output", "scope.y")
+    for key, table in ((f"{at}.sides", auto.sides), (f"{place}.review.costs", spec.review.costs)):
+        for label in table:
+            if output.labels and label not in output.labels:
+                yield Fault(f"{key}.{label}", f"expected one of the labels {', '.join(output.labels)}", near)
+
+
+def _loss(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]:
+    loss, at = spec.automation.loss, f"{place}.automation.loss"
+    near = (f"{place}.output", "scope.y")
+    given = [n for n in ("tolerance", "iou", "word_error", "costs") if getattr(loss, n) not in (None, {})]
+    if len(given) > 1:
+        yield Fault(at, f"expected one way to be wrong, got {', '.join(given)}", ())
+    fits = {
+        "tolerance": output.kind == "number",
+        "iou": output.regions == "box",
+        "word_error": output.kind == "text",
+        "costs": bool(output.labels),
+    }
+    needs = {"tolerance": "kind: number", "iou": "regions: box", "word_error": "kind: text", "costs": "labels"}
+    for name in given:
+        if not fits[name]:
+            yield Fault(f"{at}.{name}", f"needs an output with {needs[name]}", near)
+    if loss.tolerance is not None and loss.tolerance < 0.0:
+        yield Fault(f"{at}.tolerance", f"expected at least 0, got {loss.tolerance:g}", ())
+    if _earns(spec) and output.kind == "number" and loss.tolerance is None:
+        yield Fault(
+            f"{place}.automation.max", "a number needs automation.loss.tolerance: how far off is wrong", near
+        )
+    if spec.automation.sides and output.kind != "label":
+        yield Fault(
+            f"{place}.automation.sides", f"expected errors: an output of kind {output.kind} has no labels", near
+        )
+    for label in sorted({*loss.costs, *(said for row in loss.costs.values() for said in row)}):
         if output.labels and label not in output.labels:
-            message = f"expected one of the labels {', '.join(output.labels)}"
-            yield Fault(f"{at}.sides.{label}", message, (f"{place}.output", "scope.y"))
+            yield Fault(
+                f"{at}.costs", f"expected one of the labels {', '.join(output.labels)}, got {label}", near
+            )
 
 
 def plan_faults(plan: RolloutSpec, unit: str | None, place: str) -> Iterator[Fault]:
@@ -262,6 +295,12 @@ def _rollout(plan: RolloutSpec, unit: str | None, place: str) -> Iterator[Fault]
         yield Fault(f"{place}.strategy", "steps say it all; keep strategy or steps", (f"{place}.steps",))
     if plan.steps and (not shares or shares[-1] != 1.0):
         yield Fault(f"{place}.steps", "expected the last step to be share: 100%")
+    for i, gate in enumerate(plan.gates):
+        if not BAD.fullmatch(gate.bad):
+            known = "wrong_decision, over_latency, empty_output, failed or reaction:NAME"
+            yield Fault(f"{place}.gates[{i}].bad", f"expected {known}, got {gate.bad!r}")
+        elif gate.bad.startswith("reaction:") and not gate.maturity:
+            yield Fault(f"{place}.gates[{i}]", "a reaction needs maturity, the time within which it comes")
     for bad in _doubled(tuple(gate.bad for gate in plan.gates)):
         yield Fault(f"{place}.gates", f"two gates count {bad}; keep one")
     if plan.assign != "request" and unit is None:

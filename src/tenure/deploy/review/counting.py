@@ -25,6 +25,8 @@ def count(conn: Connection, endpoint: str, *, now_us: int) -> Counts:
         .select_from(t.leases.join(t.review_items, _L.item == _I.id))
         .where(mine, _L.expires_us > now_us)
     )
+    up = sa.select(sa.func.count()).where(mine, waiting, _I.escalated == 1)
+    missed = sa.select(sa.func.count()).where(mine, _I.missed_us.is_not(None))
     return Counts(
         open=sum(states.get(s, 0) for s in WAITING),
         pending=int(conn.execute(pending).scalar_one()),
@@ -33,6 +35,8 @@ def count(conn: Connection, endpoint: str, *, now_us: int) -> Counts:
         oldest_s=0.0 if first is None else max(0.0, (now_us - first) / 1e6),
         resolved=states.get("resolved", 0),
         readers=readers(conn, endpoint),
+        escalated=int(conn.execute(up).scalar_one()),
+        missed=int(conn.execute(missed).scalar_one()),
     )
 
 

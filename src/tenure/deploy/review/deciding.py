@@ -93,6 +93,19 @@ def overdue(conn: Connection, *, now_us: int, limit: int = 500) -> list[RowMappi
     return list(conn.execute(query).mappings())
 
 
+def unjudged(conn: Connection, endpoint: str, *, before_us: int, limit: int = 1000) -> list[str]:
+    """Return items without a truth that no client waits for, created by then and not noted as late before."""
+    i = t.review_items.c
+    query = (
+        sa.select(i.id)
+        .where(i.endpoint == endpoint, sa.text(t.WAITING_SQL), i.pending == 0, i.missed_us.is_(None))
+        .where(i.created_us <= before_us)
+        .order_by(i.created_us)
+        .limit(limit)
+    )
+    return list(conn.execute(query).scalars())
+
+
 def fallback_value(spec: EndpointSpec | None) -> str:
     """Return the JSON of what the project's fallback decides, null without one."""
     fallback = spec.serve.on_timeout if spec is not None else None

@@ -140,7 +140,10 @@ class ReaderStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How full the queue is. Ages are seconds; `open` includes what is pending, leased or in conflict."""
+    """How full the queue is. Ages are seconds; `open` includes what is pending, leased or in conflict.
+
+    `escalated` wait for an adjudicator; `missed` were ever not judged within `review.within`.
+    """
 
     open: int
     pending: int
@@ -149,3 +152,5 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     oldest_s: float
     resolved: int
     readers: tuple[ReaderStats, ...]
+    escalated: int = 0
+    missed: int = 0

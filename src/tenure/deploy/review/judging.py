@@ -10,14 +10,20 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
 from tenure.data.state import dumps
-from tenure.deploy.review import leases, store
+from tenure.deploy.review import gold, leases, store
 from tenure.deploy.review.items import Receipt, Submission
 from tenure.deploy.review.resolve import Case, Standing, becomes_decision, same
 from tenure.errors import CaseError, ConflictError
 from tenure.scope.project import Review
 
 UNDO_US = 300_000_000
-"""How long one's own last judgement can be taken back."""
+"""How long one's own judgement can be taken back."""
+
+UNDO_LAST = 20
+"""How many judgements, from the last one back, can be taken back one after the other."""
+
+ESCALATED = "escalated: "
+"""A skip whose reason begins so handed the item to an adjudicator."""
 
 _EXPIRED = "the lease of this item ended before the judgement came; it is kept as training data only"
 
@@ -39,7 +45,7 @@ class Judging:
         self._margin = margin_us
         self.decided: list[str] = []
 
-    def submit(self, sub: Submission, row: RowMapping) -> Receipt:
+    def submit(self, sub: Submission, row: store.Row) -> Receipt:
         """Store one judgement, settle the item, and decide the request if it still waits.
 
         Raises:
@@ -56,16 +62,16 @@ class Judging:
         live = lease["expires_us"] > self._now
         late = not live or self._too_late(row)
         number = self._insert(sub, row, lease=lease, late=late)
-        case = self.settle(row)
+        case = None if row["kind"] == gold.ROLE else self.settle(row)
         if not live:
             raise ConflictError(_EXPIRED, code="lease_expired", at="token")
         self._conn.execute(t.leases.delete().where(t.leases.c.token == sub.token))
-        if not late and self._decide(row, *case) and any(j["late"] for j in standing):
+        if case is not None and not late and self._decide(row, *case) and any(j["late"] for j in standing):
             self.settle(store.item(self._conn, sub.item))
         return Receipt(number, sub.item, late)
 
-    def skip(self, row: RowMapping, *, reader: str, token: str, reason: str) -> None:
-        """Store that this reader cannot say; the item goes to others.
+    def skip(self, row: store.Row, *, reader: str, token: str, reason: str, up: bool = False) -> None:
+        """Store that this reader cannot say; the item goes to others, with `up` to an adjudicator.
 
         Raises:
             ConflictError: the lease is not this reader's or has expired.
@@ -77,26 +83,47 @@ class Judging:
         lease = self._lease(sub)
         if lease["expires_us"] <= self._now:
             raise ConflictError("the lease of this item has ended", code="lease_expired", at="token")
-        self._insert(sub, row, lease=lease, late=False, skip=reason or "skipped")
+        text = f"{ESCALATED}{reason}" if up else reason or "skipped"
+        self._insert(sub, row, lease=lease, late=False, skip=text)
         self._conn.execute(t.leases.delete().where(t.leases.c.token == token))
+        if row["kind"] == gold.ROLE:
+            return
+        if up or self._skipped_enough(row):
+            row = self.escalate(row)
         self.settle(row)
 
+    def escalate(self, row: store.Row) -> RowMapping:
+        """Leave an item to adjudicators; returns the row as it is then."""
+        self._conn.execute(t.review_items.update().where(t.review_items.c.id == row["id"]).values(escalated=1))
+        return store.item(self._conn, row["id"])
+
+    def _skipped_enough(self, row: store.Row) -> bool:
+        after = self._reviews.get(row["endpoint"], Review()).escalate_after
+        rows = store.standing_judgements(self._conn, row["id"])
+        skips = sum(r["skip"] is not None for r in rows)
+        return after is not None and not row["escalated"] and skips >= after and skips == len(rows)
+
+    def row(self, id_: str) -> store.Row:
+        """Return the item that an id given to readers stands for; raises MissingError."""
+        return gold.behind(self._conn, id_) or store.item(self._conn, id_)
+
     def undo(self, reader: str) -> str:
-        """Take the reader's last judgement or skip back by a row that supersedes it; returns the item's id.
+        """Take the reader's last standing judgement or skip back by a row that supersedes it; returns its item.
 
         A decision that it made stands: a client has acted on it. The truth follows the correction.
 
         Raises:
-            ConflictError: there is nothing to take back, it is too old, or somebody judged the item since.
+            ConflictError: there is nothing to take back among the last 20, it is too old, or somebody judged the
+                item since.
         """
         j = t.judgements.c
-        mine = sa.select(t.judgements).where(j.reader == reader).order_by(j.id.desc()).limit(1)
-        last = self._conn.execute(mine).mappings().first()
-        if last is None or last["skip"] == store.UNDO or last["at_us"] < self._now - UNDO_US:
+        last = self._last(reader)
+        if last is None or last["at_us"] < self._now - UNDO_US:
             raise ConflictError(
-                "there is no judgement of the last 5 minutes to take back", code="nothing_to_undo"
+                "there is no judgement of the last 5 minutes, among your last 20, to take back",
+                code="nothing_to_undo",
             )
-        row = store.item(self._conn, last["item"])
+        row = self.row(last["item"])
         newer = sa.select(sa.func.count()).where(j.item == last["item"], j.id > last["id"])
         if self._conn.execute(newer).scalar_one():
             raise ConflictError("somebody has judged this item since", code="judged_since", at="item")
@@ -108,10 +135,24 @@ class Judging:
                 at_us=self._now, supersedes=last["id"], key=f"undo:{last['id']}",
             )
         )  # fmt: skip
-        self.settle(row)
+        if row["kind"] != gold.ROLE:
+            if (last["skip"] or "").startswith(ESCALATED):
+                lower = t.review_items.update().where(t.review_items.c.id == row["id"])
+                self._conn.execute(lower.values(escalated=0))
+                row = store.item(self._conn, row["id"])
+            self.settle(row)
         return str(last["item"])
 
-    def settle(self, row: RowMapping) -> tuple[Case, Standing]:
+    def _last(self, reader: str) -> RowMapping | None:
+        """Return the newest act of the reader's last 20 that was not taken back."""
+        j, newer = t.judgements.c, t.judgements.alias()
+        acts = sa.select(t.judgements).where(j.reader == reader, sa.or_(j.skip.is_(None), j.skip != store.UNDO))
+        twenty = acts.order_by(j.id.desc()).limit(UNDO_LAST).subquery()
+        stands = ~sa.exists().where(newer.c.supersedes == twenty.c.id)
+        query = sa.select(twenty).where(stands).order_by(twenty.c.id.desc()).limit(1)
+        return self._conn.execute(query).mappings().first()
+
+    def settle(self, row: store.Row) -> tuple[Case, Standing]:
         """Bring an item in line with its judgements."""
         review = self._reviews.get(row["endpoint"], Review())
         case = store.case_of(self._conn, row, review, salt=self._salt)
@@ -141,24 +182,24 @@ class Judging:
             )
         return lease
 
-    def _too_late(self, row: RowMapping) -> bool:
+    def _too_late(self, row: store.Row) -> bool:
         return bool(row["deadline_us"] and self._now >= row["deadline_us"] - self._margin)
 
     def _insert(
-        self, sub: Submission, row: RowMapping, *, lease: RowMapping, late: bool, skip: str | None = None
+        self, sub: Submission, row: store.Row, *, lease: RowMapping, late: bool, skip: str | None = None
     ) -> int:
         before = self._undone(sub)
         live = lease["expires_us"] > self._now
         values = {
             "item": sub.item,
             "reader": sub.reader,
-            "role": "adjudicator" if row["state"] == "conflict" and live else "reader",
+            "role": _role(row, live=live),
             "value": dumps(sub.value),
             "regions": store.boxes_text(sub.regions),
             "skip": skip,
             "blind": int(lease["blind"] and (before is None or before["blind"])),
             "late": int(late),
-            "seconds": sub.seconds,
+            "seconds": min(sub.seconds, max(0, self._now - lease["leased_us"]) / 1e6),
             "at_us": self._now,
             "supersedes": None if before is None else before["supersedes"],
             "key": sub.key,
@@ -173,7 +214,7 @@ class Judging:
         query = sa.select(t.judgements).where(j.item == sub.item, j.reader == sub.reader, j.skip == store.UNDO)
         return self._conn.execute(query.order_by(j.id.desc()).limit(1)).mappings().first()
 
-    def _decide(self, row: RowMapping, case: Case, standing: Standing) -> bool:
+    def _decide(self, row: store.Row, case: Case, standing: Standing) -> bool:
         """Make the judgement the decision of a request that waits: exactly one row per request (V6)."""
         if not row["pending"]:
             return False
@@ -196,6 +237,12 @@ class Judging:
             self.decided.append(row["id"])
         self._conn.execute(t.review_items.update().where(t.review_items.c.id == row["id"]).values(pending=0))
         return True
+
+
+def _role(row: store.Row, *, live: bool) -> str:
+    if row["kind"] == gold.ROLE:
+        return gold.ROLE
+    return "adjudicator" if live and (row["state"] == "conflict" or row["escalated"]) else "reader"
 
 
 def check_effort(sub: Submission) -> None:

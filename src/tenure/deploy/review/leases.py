@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
-from tenure.deploy.review import store
+from tenure.deploy.review import gold, store
 from tenure.deploy.review.items import Leased, Suggestion
 from tenure.seeds import draw, fresh_token
 
@@ -44,6 +44,7 @@ def turns(now_us: int, margin_us: int) -> tuple[Turn, ...]:
     return (
         Turn(soon, (_I.deadline_us, _I.number), lambda row: (row["deadline_us"], row["number"])),
         Turn((_I.pending == 1, _I.deadline_us == 0), by_priority, priority),
+        Turn((_I.pending == 0, _I.escalated == 1), by_priority, priority),
         Turn((_I.pending == 0,), by_priority, priority),
     )
 
@@ -57,12 +58,23 @@ def oldest(now_us: int, margin_us: int) -> Turn:
 class Desk:
     """Choosing and leasing for one reader inside one transaction."""
 
-    def __init__(self, conn: Connection, reader: str, *, now_us: int, margin_us: int) -> None:
+    def __init__(
+        self,
+        conn: Connection,
+        reader: str,
+        *,
+        now_us: int,
+        margin_us: int,
+        adjudicator: bool = False,
+        strict: Sequence[str] = (),
+    ) -> None:
         self._conn = conn
         self._reader = reader
         self._now = now_us
         self._margin = margin_us
         self._free = _free(reader, now_us)
+        if not adjudicator:
+            self._free = self._free.where(_for_anyone(strict))
 
     def choose(self, endpoints: Sequence[str], n: int, *, tokens: Sequence[str]) -> list[RowMapping]:
         """Return up to `n` items in the order of the queue; each token draws whether age alone rules."""
@@ -84,16 +96,23 @@ class Desk:
         mine = (_L.reader == self._reader, _L.expires_us > self._now, _L.item.not_in(but))
         query = sa.select(t.leases).where(*mine).order_by(_L.leased_us, _L.item)
         held = {lease["item"]: lease for lease in self._conn.execute(query).mappings()}
-        items = sa.select(t.review_items).where(_I.id.in_(held), _I.endpoint.in_(endpoints)).limit(n)
-        return [shown(self._conn, row, held[row["id"]]) for row in self._conn.execute(items).mappings()]
+        items = sa.select(t.review_items).where(_I.id.in_(held), _I.endpoint.in_(endpoints))
+        rows: dict[str, store.Row] = {row["id"]: row for row in self._conn.execute(items).mappings()}
+        for id_ in held.keys() - rows.keys():
+            row = gold.behind(self._conn, id_)
+            if row is not None and row["endpoint"] in endpoints:
+                rows[id_] = row
+        return [shown(self._conn, rows[id_], lease) for id_, lease in held.items() if id_ in rows][:n]
 
-    def grant(self, row: RowMapping, token: str, *, seconds: float) -> Leased:
+    def grant(self, row: store.Row, token: str, *, seconds: float) -> Leased:
         """Write the lease and return what the reader may see; every reading but the first is blind."""
         lease = {
             "item": row["id"],
             "reader": self._reader,
             "token": token,
-            "blind": int(bool(row["blind"]) or row["state"] != "open" or self._others(row) > 0),
+            "blind": int(
+                bool(row["blind"] or row["escalated"]) or row["state"] != "open" or self._others(row) > 0
+            ),
             "leased_us": self._now,
             "expires_us": self._now + int(seconds * 1e6),
         }
@@ -102,11 +121,11 @@ class Desk:
         self._conn.execute(t.leases.insert().values(**lease))
         return shown(self._conn, row, lease)
 
-    def taken(self, row: RowMapping) -> bool:
+    def taken(self, row: store.Row) -> bool:
         """Say whether other readers hold every judgement that the item wants."""
-        return self._others(row) >= (row["required"] if row["state"] == "open" else 1)
+        return self._others(row) >= (row["required"] if row["state"] == "open" and not row["escalated"] else 1)
 
-    def _others(self, row: RowMapping) -> int:
+    def _others(self, row: store.Row) -> int:
         live = (_L.item == row["id"], _L.expires_us > self._now, _L.reader != self._reader)
         return int(self._conn.execute(sa.select(sa.func.count()).where(*live)).scalar_one())
 
@@ -138,11 +157,16 @@ def _free(reader: str, now_us: int) -> sa.Select[Any]:
     live = (_L.item == _I.id, _L.expires_us > now_us)
     mine = sa.exists().where(*live, _L.reader == reader)
     count = sa.select(sa.func.count()).select_from(t.leases).where(*live).scalar_subquery()
-    slots = sa.case((_I.state == "open", _I.required), else_=1)
+    slots = sa.case((sa.and_(_I.state == "open", _I.escalated == 0), _I.required), else_=1)
     return sa.select(t.review_items).where(_WAITING, ~judged, ~mine, count < slots)
 
 
-def shown(conn: Connection, row: RowMapping, lease: Mapping[str, Any] | RowMapping) -> Leased:
+def _for_anyone(strict: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Leave to adjudicators what was escalated, and conflicts of the endpoints that say so."""
+    return sa.and_(_I.escalated == 0, sa.or_(_I.state != "conflict", _I.endpoint.not_in(strict)))
+
+
+def shown(conn: Connection, row: store.Row, lease: Mapping[str, Any] | RowMapping) -> Leased:
     """Return what the holder of a lease may see of its item."""
     record = row["record"]
     return Leased(
@@ -151,16 +175,17 @@ def shown(conn: Connection, row: RowMapping, lease: Mapping[str, Any] | RowMappi
         token=lease["token"],
         expires_us=lease["expires_us"],
         blind=bool(lease["blind"]),
-        adjudicate=row["state"] == "conflict",
+        adjudicate=row["state"] == "conflict" or bool(row["escalated"]),
         media_type=row["media_type"],
         record=None if record is None else json.loads(record),
         suggestion=None if lease["blind"] else _suggestion(conn, row),
     )
 
 
-def _suggestion(conn: Connection, row: RowMapping) -> Suggestion | None:
+def _suggestion(conn: Connection, row: store.Row) -> Suggestion | None:
     said = t.item_predictions.c
-    query = sa.select(t.item_predictions).where(said.item == row["id"], said.version == row["version"])
+    id_ = row.get("source_id", row["id"])
+    query = sa.select(t.item_predictions).where(said.item == id_, said.version == row["version"])
     found = conn.execute(query).mappings().first()
     if found is None:
         return None

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
 from tenure.data.state import State, dumps
-from tenure.deploy.review import answers, counting, deciding, leases, store
+from tenure.deploy.review import answers, caps, counting, deciding, gold, leases, store
 from tenure.deploy.review.items import (
     Counts,
     DueDecision,
@@ -23,9 +23,9 @@ from tenure.deploy.review.items import (
     Truth,
 )
 from tenure.deploy.review.judging import Judging, check_effort
-from tenure.errors import CaseError, ConflictError, TenureError
+from tenure.errors import CaseError, ConflictError, MissingError, TenureError
 from tenure.scope.project import EndpointSpec, Output
-from tenure.seeds import fresh_token
+from tenure.seeds import draw, fresh_token
 from tenure.settings import Settings
 from tenure.types import Box, Value
 
@@ -90,8 +90,21 @@ class ReviewQueue:
             known = {row.id: row.state for row in conn.execute(query)}
             rows = [_prediction(p) for p in fresh.values() if p.item in known]
             store.insert_missing(conn, t.item_predictions, rows)
+            self._prioritise(conn, [p for p in fresh.values() if p.item in known and p.role == "primary"])
             touched |= {i for i, state in known.items() if state in ("judged", "resolved")}
         self._settle(conn, touched)
+
+    def _prioritise(self, conn: Connection, preds: Sequence[ItemPrediction]) -> None:
+        """Set the priority of fresh items to cost x uncertainty where their endpoint names costs."""
+        for pred in preds:
+            if pred.confidence is None:
+                continue
+            endpoint = conn.execute(sa.select(_I.endpoint).where(_I.id == pred.item)).scalar()
+            review = self._reviews.get(endpoint or "")
+            if review is not None and review.costs:
+                cost = review.costs.get(str(pred.value), 1.0) * (1.0 - pred.confidence)
+                fresh = (_I.id == pred.item, _I.priority == 0.0)
+                conn.execute(t.review_items.update().where(*fresh).values(priority=cost))
 
     def resolve_by_outcome(self, conn: Connection, item: str, value: Value) -> bool:
         """Take a late truth from the world as the truth of an item that people have not resolved yet.
@@ -119,8 +132,21 @@ class ReviewQueue:
         if ids:
             conn.execute(t.review_items.update().where(_I.id.in_(ids)).values(pending=0))
             self._settle(conn, ids)
+        self._overdue(conn, now_us)
         leases.forget(conn, before_us=now_us - leases.KEEP_US)
         return len(rows)
+
+    def _overdue(self, conn: Connection, now_us: int) -> None:
+        """Note items that nobody judged `within`: they go to an adjudicator, or are closed without a truth."""
+        for name, review in self._reviews.items():
+            if review.within is None:
+                continue
+            ids = deciding.unjudged(conn, name, before_us=now_us - int(review.within * 1e6))
+            up = int(review.on_late == "escalate")
+            for part in store.chunks(ids):
+                values = {"missed_us": now_us, "escalated": up}
+                conn.execute(t.review_items.update().where(_I.id.in_(part)).values(**values))
+            self._settle(conn, ids)
 
     def undelivered(self, conn: Connection, now_us: int) -> list[DueDecision]:
         """Return people's decisions to write to the log now; see `deciding.undelivered` for late ones."""
@@ -137,26 +163,33 @@ class ReviewQueue:
 
     # Commands of people
 
-    def lease(self, reader: str, *, n: int = 1, endpoint: str | None = None) -> list[Leased]:
-        """Lease up to `n` items that this reader has not judged.
+    def lease(
+        self, reader: str, *, n: int = 1, endpoint: str | None = None, adjudicator: bool = False
+    ) -> list[Leased]:
+        """Lease up to `n` items that this reader has not judged; now and then one of them is gold.
 
-        When too few are free, items that the reader holds already come again under the same token.
+        When too few are free, items that the reader holds already come again under the same token. Items
+        that were escalated are only given to an `adjudicator`.
 
         Raises:
-            CaseError: `n` is not positive or the endpoint is unknown.
+            CaseError: `n` is not positive, the endpoint is unknown, or the reader's cap is used up (429).
         """
         names = self._names(endpoint)
         if n < 1:
             raise CaseError(f"n must be at least 1, got {n}", code="invalid_query", at="n")
         tokens = leases.new_tokens(n)
         with self._state.begin() as conn:
-            desk = leases.Desk(conn, reader, now_us=self._state.now_us(), margin_us=self._margin_us)
-            rows = desk.choose(names, n, tokens=tokens)
-            given = [
-                desk.grant(row, token, seconds=self._endpoints[row["endpoint"]].review.lease)
-                for row, token in zip(rows, tokens, strict=False)
-            ]
-            return given + desk.held(names, n - len(given), but=[one.item for one in given])
+            desk = self._desk(conn, reader, adjudicator=adjudicator)
+            room = self._room(conn, names, reader)
+            rows = desk.choose([name for name in names if room.get(name) != 0], n, tokens=tokens)
+            given = []
+            for row, token in zip(_within(rows, room), tokens, strict=False):
+                chosen = self._gold_instead(conn, row, reader=reader, token=token)
+                given.append(desk.grant(chosen, token, seconds=self._reviews[row["endpoint"]].lease))
+            held = desk.held(names, n - len(given), but=[one.item for one in given])
+            if not given and not held and names and all(room.get(name) == 0 for name in names):
+                raise caps.refuse(", ".join(names), reader, self._until(conn, names, reader))
+            return given + held
 
     def submit(
         self,
@@ -202,18 +235,63 @@ class ReviewQueue:
             MissingError: no such item.
             ConflictError: the lease is not this reader's or has ended.
         """
-        with self._judging() as (conn, judging):
-            judging.skip(store.item(conn, item), reader=reader, token=token, reason=reason)
+        with self._judging() as (_, judging):
+            judging.skip(judging.row(item), reader=reader, token=token, reason=reason)
+
+    def escalate(self, item: str, *, reader: str, token: str, reason: str) -> None:
+        """Hand an item to an adjudicator, whose word is its truth; this reader does not get it again.
+
+        Raises:
+            MissingError: no such item.
+            ConflictError: the lease is not this reader's or has ended.
+        """
+        with self._judging() as (_, judging):
+            judging.skip(judging.row(item), reader=reader, token=token, reason=reason, up=True)
+
+    def add_gold(self, item: str, *, by: str, truth: Value = None) -> None:
+        """Measure readers with a resolved item from now on, or with any item whose truth is given.
+
+        Raises:
+            MissingError: no such item.
+            CaseError: its truth is not known, or is no answer of the endpoint (422).
+        """
+        with self._state.begin() as conn:
+            if truth is not None:
+                spec = self._endpoints.get(store.item(conn, item)["endpoint"])
+                answers.check(truth, (), (spec.output if spec else None) or self._output)
+            gold.add(conn, item, by=by, now_us=self._state.now_us(), truth=truth)
+            self._state.audit(conn, actor=by, action="gold_added", subject=item)
+
+    def retire_gold(self, item: str, *, by: str) -> None:
+        """Give an item out as gold no more.
+
+        Raises:
+            MissingError: it is no gold item in use.
+        """
+        with self._state.begin() as conn:
+            if not gold.retire(conn, item, now_us=self._state.now_us()):
+                raise MissingError(f"{item} is no gold item in use", at="item")
+            self._state.audit(conn, actor=by, action="gold_retired", subject=item)
+
+    def gold_ids(self, endpoint: str) -> list[str]:
+        """Return the gold items in use."""
+        with self._state.read() as conn:
+            return gold.active(conn, endpoint)
+
+    def source(self, id_: str) -> str:
+        """Return the request whose input a reader sees under this id."""
+        with self._state.read() as conn:
+            return gold.source(conn, id_)
 
     def undo(self, reader: str) -> Leased:
-        """Take one's last judgement of the last 5 minutes back and lease the item again.
+        """Take one's last standing judgement back and lease the item again; within 5 minutes, up to 20 in turn.
 
         Raises:
             ConflictError: nothing to take back, judged by somebody else since, or somebody else holds it now.
         """
         with self._judging() as (conn, judging):
-            row = store.item(conn, judging.undo(reader))
-            desk = leases.Desk(conn, reader, now_us=self._state.now_us(), margin_us=self._margin_us)
+            row = judging.row(judging.undo(reader))
+            desk = self._desk(conn, reader)
             if desk.taken(row):
                 raise ConflictError("somebody else is reading this item now", code="leased", at="item")
             seconds = self._endpoints[row["endpoint"]].review.lease
@@ -233,7 +311,7 @@ class ReviewQueue:
         with self._state.begin() as conn:
             now = self._state.now_us()
             live = (*_lease(item, reader, token), t.leases.c.expires_us > now)
-            endpoint = conn.execute(sa.select(_I.endpoint).where(_I.id == item)).scalar()
+            endpoint = conn.execute(sa.select(_I.endpoint).where(_I.id == gold.source(conn, item))).scalar()
             spec = self._endpoints.get(endpoint or "")
             until = now + int((spec.review.lease if spec else 0) * 1e6)
             if not conn.execute(t.leases.update().where(*live).values(expires_us=until)).rowcount:
@@ -249,10 +327,10 @@ class ReviewQueue:
             return [_truth(row) for row in conn.execute(query).mappings()]
 
     def open_ids(self) -> list[str]:
-        """Return the ids of the items that people have still to judge."""
+        """Return the ids of the items that people have still to judge, and of gold."""
         query = sa.select(_I.id).where(_I.state.not_in(("resolved", "expired")))
         with self._state.read() as conn:
-            return list(conn.execute(query).scalars())
+            return [*conn.execute(query).scalars(), *gold.active(conn)]
 
     def counts(self, endpoint: str) -> Counts:
         """Return how full the queue of an endpoint is and how its readers do."""
@@ -261,10 +339,50 @@ class ReviewQueue:
 
     def _submit(self, conn: Connection, judging: Judging, entry: Submission) -> Receipt:
         check_effort(entry)
-        row = store.item(conn, entry.item)
+        row = judging.row(entry.item)
         spec = self._endpoints.get(row["endpoint"])
         answers.check(entry.value, entry.regions, (spec.output if spec else None) or self._output)
         return judging.submit(entry, row)
+
+    def _desk(self, conn: Connection, reader: str, *, adjudicator: bool = False) -> leases.Desk:
+        strict = [name for name, review in self._reviews.items() if review.adjudication == "adjudicator"]
+        return leases.Desk(
+            conn,
+            reader,
+            now_us=self._state.now_us(),
+            margin_us=self._margin_us,
+            adjudicator=adjudicator,
+            strict=strict,
+        )
+
+    def _room(self, conn: Connection, names: Sequence[str], reader: str) -> dict[str, int | None]:
+        """Return how many items of each endpoint the reader's caps still allow."""
+        now = self._state.now_us()
+        return {
+            name: caps.left(conn, self._reviews[name].cap, endpoint=name, reader=reader, now_us=now)[0]
+            for name in names
+        }
+
+    def _until(self, conn: Connection, names: Sequence[str], reader: str) -> int:
+        now = self._state.now_us()
+        ends = (
+            caps.left(conn, self._reviews[name].cap, endpoint=name, reader=reader, now_us=now)[1]
+            for name in names
+        )
+        return min(ends)
+
+    def _gold_instead(self, conn: Connection, row: RowMapping, *, reader: str, token: str) -> store.Row:
+        """Return a gold item in place of the row if the draw says so and no client is kept waiting by it.
+
+        The draw is keyed by a secret: the reader knows the token.
+        """
+        review, now = self._reviews[row["endpoint"]], self._state.now_us()
+        soon = row["pending"] and row["deadline_us"] and row["deadline_us"] < now + 2e6 * review.lease
+        point = draw(f"gold:{self._salt}", token)
+        if point >= review.gold.share or soon or row["state"] == "conflict" or row["escalated"]:
+            return row
+        at = point / review.gold.share
+        return gold.take(conn, row["endpoint"], reader, point=at, now_us=now) or row
 
     @contextmanager
     def _judging(self) -> Iterator[tuple[Connection, Judging]]:
@@ -307,6 +425,18 @@ class ReviewQueue:
             "lottery": int(item.lottery),
             "record": None if item.record is None else dumps(item.record),
         }
+
+
+def _within(rows: Sequence[RowMapping], room: Mapping[str, int | None]) -> Iterator[RowMapping]:
+    """Yield the rows up to what is left of each endpoint's cap."""
+    left = dict(room)
+    for row in rows:
+        most = left.get(row["endpoint"])
+        if most is not None:
+            if most <= 0:
+                continue
+            left[row["endpoint"]] = most - 1
+        yield row
 
 
 def _salt(state: State) -> str:

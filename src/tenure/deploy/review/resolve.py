@@ -35,6 +35,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         agreements: share of agreements that get one.
         skips: people who could not judge it.
         pending: a client waits for it, so it is not given up.
+        closed: its time is over; what is not resolved stays without a truth.
     """
 
     required: int
@@ -45,6 +46,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     agreements: float = 0.05
     skips: int = 0
     pending: bool = False
+    closed: bool = False
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
@@ -81,6 +83,7 @@ def resolve(case: Case) -> Standing:
     3. `required` readers are waited for. If one suffices and the draw says so, a second is: a difference between
        the reader and any version is read again with chance `disagreements`, otherwise with chance `agreements`.
     4. The readers' common answer is the truth.
+    5. What is closed and has no truth by then never gets one.
 
     Example:
         >>> one = Reading("ann", "good")
@@ -89,6 +92,11 @@ def resolve(case: Case) -> Standing:
         >>> resolve(Case(required=1, readings=(one,), predictions=("good",), draw=0.3)).source
         'single'
     """
+    standing = _resolve(case)
+    return standing if isinstance(standing, Resolved) or not case.closed else Expired()
+
+
+def _resolve(case: Case) -> Standing:
     final = [r for r in case.readings if r.adjudicator]
     if final:
         return Resolved(final[0].value, final[0].regions, "adjudicated")

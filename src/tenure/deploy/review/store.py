@@ -12,7 +12,17 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
 from tenure.data.state import dumps
-from tenure.deploy.review.resolve import Case, Conflict, Expired, Open, Reading, Resolved, Standing, resolve
+from tenure.deploy.review.resolve import (
+    GIVE_UP,
+    Case,
+    Conflict,
+    Expired,
+    Open,
+    Reading,
+    Resolved,
+    Standing,
+    resolve,
+)
 from tenure.errors import MissingError
 from tenure.scope.project import Review
 from tenure.seeds import draw
@@ -22,6 +32,7 @@ WAITING = ("open", "judged", "conflict")
 UNDO = "undo"
 _BOXES = msgspec.json.Decoder(tuple[Box, ...])
 _CHUNK = 500
+Row = RowMapping | Mapping[str, Any]
 _LOCK = 7437
 
 
@@ -83,13 +94,17 @@ def standing_judgements(conn: Connection, id_: str) -> list[RowMapping]:
     return [row for row in rows if row["id"] not in replaced and row["skip"] != UNDO]
 
 
-def case_of(conn: Connection, row: RowMapping, review: Review, *, salt: str) -> Case:
+def case_of(conn: Connection, row: Row, review: Review, *, salt: str) -> Case:
     """Return everything that decides how an item stands.
 
     While a client waits, a judgement that came after its lease does not count: the item must stay in the queue.
+    Where skips escalate, only an adjudicator who cannot say either closes an item.
     """
     rows = [r for r in standing_judgements(conn, row["id"]) if not (row["pending"] and r["late"])]
     said = sa.select(t.item_predictions.c.value).where(t.item_predictions.c.item == row["id"])
+    skipped = [r for r in rows if r["skip"] is not None]
+    escalates = bool(row["escalated"]) or review.escalate_after is not None
+    final = sum(r["role"] == "adjudicator" for r in skipped)
     return Case(
         required=row["required"],
         readings=tuple(reading(r) for r in rows if r["skip"] is None),
@@ -97,8 +112,9 @@ def case_of(conn: Connection, row: RowMapping, review: Review, *, salt: str) -> 
         draw=draw(f"second:{salt}", row["id"]),
         disagreements=review.second_reader.disagreements,
         agreements=review.second_reader.agreements,
-        skips=sum(r["skip"] is not None for r in rows),
+        skips=GIVE_UP * final if escalates else len(skipped),
         pending=bool(row["pending"]),
+        closed=row["missed_us"] is not None and review.on_late == "close",
     )
 
 
@@ -113,7 +129,7 @@ def reading(row: RowMapping) -> Reading:
     )
 
 
-def settle(conn: Connection, row: RowMapping, case: Case, *, now_us: int) -> Standing:
+def settle(conn: Connection, row: Row, case: Case, *, now_us: int) -> Standing:
     """Work out how an item stands and write it if it changed.
 
     A truth that came as an outcome is not changed by readers.
