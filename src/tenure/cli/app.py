@@ -11,6 +11,7 @@ import typer
 from tenure.cli import (
     alarms,
     capacity,
+    dataset,
     demo,
     history,
     levels,
@@ -66,6 +67,7 @@ for _group in (
     alarms,
     capacity,
     maintain,
+    dataset,
     history,
     demo,
 ):

@@ -7,7 +7,7 @@ may write the data folder is the operator.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +70,20 @@ class Office:
         from tenure.deploy.review.queue import ReviewQueue
 
         return ReviewQueue(self.state, self.project.endpoints, output=self.project.scope.y)
+
+    @cached_property
+    def media(self) -> Callable[[str], tuple[str, bytes] | None]:
+        """What returns (media type, bytes) of a request's input, None where it was not kept."""
+        from tenure.data.records import decode_id
+        from tenure.data.view import Log
+
+        log, key = Log(self.folder), system.secret(self.folder)
+
+        def payload(item: str) -> tuple[str, bytes] | None:
+            found = decode_id(item, key)
+            return None if found is None else log.payload(*found)
+
+        return payload
 
     def endpoint(self, name: str | None) -> str:
         """Return the endpoint that a command means.

@@ -12,13 +12,26 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.data.state import dumps
-from tenure.deploy.automation.items import fair
 from tenure.errors import ConflictError, StoreError
-from tenure.maintain.snapshot import INDEX, MANIFEST, MEDIA, Manifest, Missing, Row, Snapshot, open_snapshot
+from tenure.maintain import table
+from tenure.maintain.judged import Judged, select
+from tenure.maintain.merging import contradictions, merged
+from tenure.maintain.snapshot import (
+    INDEX,
+    MANIFEST,
+    MEDIA,
+    TABLE,
+    Manifest,
+    Missing,
+    Origin,
+    Row,
+    Snapshot,
+    open_snapshot,
+)
 from tenure.maintain.split import Split, split
 from tenure.model import contents
 from tenure.types import Box
@@ -46,8 +59,10 @@ def build_snapshot(
     since_us: int,
     payload: Payload,
     now_us: int,
+    until_us: int | None = None,
     test_share: float = 0.2,
     min_side: int = 0,
+    origin: Origin | None = None,
 ) -> Snapshot:
     """Freeze what was judged about requests since a time, and note it in `snapshots`.
 
@@ -57,40 +72,32 @@ def build_snapshot(
     Raises:
         ConflictError: nothing was judged, or no input is kept.
     """
-    items = select(conn, endpoint, since_us=since_us)
+    items = select(conn, endpoint, since_us=since_us, until_us=until_us)
     made = freeze(
-        items, endpoint, folder, since_us=since_us, payload=payload, now_us=now_us, test_share=test_share,
-        min_side=min_side,
+        items, endpoint, folder, since_us=since_us, payload=payload, now_us=now_us, until_us=until_us,
+        test_share=test_share, min_side=min_side, origin=origin,
     )  # fmt: skip
     record(conn, made, now_us=now_us)
     return made
 
 
-def select(conn: Connection, endpoint: str, *, since_us: int) -> Sequence[RowMapping]:
-    """Return the resolved items of requests since a time, oldest first."""
-    i = t.review_items.c
-    query = (
-        sa.select(t.review_items, sa.case((fair(), 1), else_=0).label("fair"))
-        .where(i.endpoint == endpoint, i.state == "resolved", i.created_us >= since_us)
-        .order_by(i.created_us, i.id)
-    )
-    return conn.execute(query).mappings().all()
-
-
 def freeze(
-    items: Sequence[RowMapping],
+    items: Sequence[Judged],
     endpoint: str,
     folder: Path,
     *,
     since_us: int,
     payload: Payload,
     now_us: int,
+    until_us: int | None = None,
     test_share: float = 0.2,
     min_side: int = 0,
+    origin: Origin | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Snapshot:
     """Write the folder of a snapshot, or return the one that holds the same already.
 
-    `min_side` is noted for whoever decodes its photos.
+    `min_side` is noted for whoever decodes its photos; `progress` gets the number of items looked at.
 
     Raises:
         ConflictError: nothing was judged, or no input is kept.
@@ -98,14 +105,21 @@ def freeze(
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".new-", dir=folder / FOLDER))
     try:
-        rows, missing = _gather(items, work, payload)
+        every, missing = _gather(items, work, payload, progress)
+        rows = merged(every)
         if not rows:
             raise ConflictError(_empty(endpoint, missing), code="no_labels", at=endpoint)
         parts = split([r.at_us for r in rows], [_keys(r) for r in rows], test_share=test_share)
         rows = [msgspec.structs.replace(r, split=p) for r, p in zip(rows, parts.parts, strict=True)]
         _write(work / INDEX, b"".join(msgspec.json.encode(r) + b"\n" for r in rows))
+        table.write(rows, work / TABLE)
+        (work / TABLE).chmod(0o444)
         draft = _manifest(rows, parts, missing, endpoint=endpoint, since_us=since_us, work=work)
-        draft = msgspec.structs.replace(draft, min_side=min_side or msgspec.UNSET)
+        draft = msgspec.structs.replace(
+            draft, min_side=min_side or msgspec.UNSET, origin=origin or msgspec.UNSET,
+            until_us=msgspec.UNSET if until_us is None else until_us,
+            merged=len(every) - len(rows), contradictions=contradictions(rows),
+        )  # fmt: skip
         sha = draft.sha()
         made = msgspec.structs.replace(draft, id=sha[:16], created_us=now_us)
         text = json.dumps(msgspec.to_builtins(made), sort_keys=True, indent=1, ensure_ascii=False)
@@ -121,9 +135,10 @@ def record(conn: Connection, made: Snapshot, *, now_us: int) -> None:
     if conn.execute(known).scalar() is not None:
         return
     said = made.manifest
+    until_us = None if said.until_us is msgspec.UNSET else said.until_us
     selection = {
-        "since_us": said.since_us, "cut_us": said.cut_us, "train": said.train, "test": said.test,
-        "missing": len(said.missing),
+        "since_us": said.since_us, "until_us": until_us, "cut_us": said.cut_us, "train": said.train,
+        "test": said.test, "missing": len(said.missing),
     }  # fmt: skip
     conn.execute(
         t.snapshots.insert().values(
@@ -136,11 +151,14 @@ def record(conn: Connection, made: Snapshot, *, now_us: int) -> None:
 # Gathering
 
 
-def _gather(items: Sequence[RowMapping], work: Path, payload: Payload) -> tuple[list[Row], list[Missing]]:
+def _gather(
+    items: Sequence[Judged], work: Path, payload: Payload, progress: Callable[[int], None]
+) -> tuple[list[Row], list[Missing]]:
     rows: list[Row] = []
     missing: list[Missing] = []
-    for item in items:
-        found = _row(item, work, payload)
+    for number, judged in enumerate(items, 1):
+        found = _row(judged, work, payload)
+        progress(number)
         if isinstance(found, Row):
             rows.append(found)
         else:
@@ -148,8 +166,9 @@ def _gather(items: Sequence[RowMapping], work: Path, payload: Payload) -> tuple[
     return rows, missing
 
 
-def _row(item: RowMapping, work: Path, payload: Payload) -> Row | Missing:
+def _row(judged: Judged, work: Path, payload: Payload) -> Row | Missing:
     """Return an item's row, its input written to the media folder."""
+    item = judged.item
     label = json.loads(item["truth"] or "null")
     if label is None:
         return Missing(item["id"], "its truth is empty")
@@ -174,12 +193,19 @@ def _row(item: RowMapping, work: Path, payload: Payload) -> Row | Missing:
         kind=item["kind"],
         boxes=msgspec.json.decode(item["truth_regions"] or "[]", type=tuple[Box, ...]),
         weight=1.0 / chance,
-        blind=bool(item["blind"]),
-        fair=bool(item["fair"]),
+        blind=judged.blind,
+        shown_suggestion=judged.shown,
+        fair=bool(item["fair"]) and not judged.shown,
+        readers=judged.readers,
         unit=item["unit"],
         media_type=media_type,
         file=file,
         record=inline,
+        version=item["version"] or "",
+        predicted=judged.predicted,
+        confidence=judged.confidence,
+        decision=judged.decision,
+        decided_by=judged.decided_by,
     )
 
 
@@ -194,7 +220,9 @@ def _media(work: Path, media_type: str, data: bytes) -> str:
 def _keys(row: Row) -> list[tuple[str, str]]:
     """Return what ties a row to others: its unit, and its file, since one picture may have been sent twice."""
     keys = [("unit", row.unit)] if row.unit else []
-    return keys + ([("file", row.file)] if row.file else [])
+    if row.file is not None:
+        return [*keys, ("file", row.file)]
+    return [*keys, ("text", row.record)] if isinstance(row.record, str) else keys
 
 
 def _empty(endpoint: str, missing: Sequence[Missing]) -> str:

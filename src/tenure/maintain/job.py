@@ -22,6 +22,7 @@ from tenure.maintain import compare, dataset, runs
 from tenure.maintain.claim import Claim
 from tenure.maintain.command import Command, explain
 from tenure.maintain.dataset import Payload
+from tenure.maintain.judged import select
 from tenure.maintain.output import Left, read_output
 from tenure.maintain.snapshot import MANIFEST, Snapshot, open_snapshot
 from tenure.model.registry import Registry
@@ -118,7 +119,7 @@ class Job:
     def _freeze(self) -> Snapshot:
         tools = self._tools
         with tools.state.read() as conn:
-            items = dataset.select(conn, self.endpoint, since_us=0)
+            items = select(conn, self.endpoint, since_us=0)
         now_us = tools.state.now_us()
         # No transaction is open while inputs are copied: the controller goes on writing.
         made = dataset.freeze(

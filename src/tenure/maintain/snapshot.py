@@ -3,6 +3,7 @@
 ```
 snapshots/<id>/
   index.jsonl      one Row as JSON per line, oldest first
+  rows.parquet     the same rows as a table (table.py)
   media/<sha>.jpg  inputs that are files, named by their content
   manifest.json    Manifest: the SHA-256 of every file above; <id> is the beginning of its own
 ```
@@ -25,7 +26,7 @@ from tenure.model.contents import FileEntry
 from tenure.types import Box, Value
 
 FORMAT = 1
-INDEX, MEDIA, MANIFEST = "index.jsonl", "media", "manifest.json"
+INDEX, TABLE, MEDIA, MANIFEST = "index.jsonl", "rows.parquet", "media", "manifest.json"
 ABOUT = ("id", "created_us")
 """Keys of the manifest that are not content, and so not part of its hash."""
 
@@ -42,12 +43,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         source: single, agreed, adjudicated or outcome: how the truth came about.
         kind: uncertain, audit or shadow: why it was judged.
         weight: 1 / chance that this input was judged at all.
-        blind: the first reader did not see the model's answer.
-        fair: drawn without regard to any model's score.
+        copies: requests that had the same input and truth and were merged into this row; `weight` is their sum.
+        blind: the truth stands on readings of people who did not see the model's answer, and on no others.
+        shown_suggestion: somebody whose reading it stands on saw the model's answer first: no blind truth.
+        fair: drawn without regard to any model's score, and read blind.
+        readers: people whose judgement stands.
         unit: what shares a fate, "" where each input stands alone.
         media_type: of the input.
         file: path of the input in the snapshot, or
         record: the input itself, a record or a text.
+        version: that answered the request, "" without one.
+        predicted, confidence: what it said.
+        decision, decided_by: what was acted on, and who said so: model, person or fallback; "" where nobody did.
     """
 
     id: str
@@ -58,12 +65,20 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str
     boxes: tuple[Box, ...] = ()
     weight: float = 1.0
+    copies: int = 1
     blind: bool = False
+    shown_suggestion: bool = False
     fair: bool = False
+    readers: int = 0
     unit: str = ""
     media_type: str = ""
     file: str | None = None
     record: Any = None
+    version: str = ""
+    predicted: Value = None
+    confidence: float | None = None
+    decision: Value = None
+    decided_by: str = ""
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -71,6 +86,14 @@ class Missing(msgspec.Struct, frozen=True):
 
     id: str
     why: Literal["its input is not kept any more", "its truth is empty", "its chance of being judged is unknown"]
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What froze a snapshot: tenure's version, the project's name, and the SHA-256 of the endpoint's promises."""
+
+    tenure: str
+    project: str
+    spec: str
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +108,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         labels: part -> label -> rows; empty where there are more than 200 labels.
         missing: judged items that could not be put in.
         files: path -> hash and size.
+        until_us: only requests before then were taken; absent without a limit.
+        merged: rows that were merged into others, as the same input with the same truth.
+        contradictions: inputs with more than one truth; all their rows are in one part.
+        origin: what froze it; absent where a training run did.
         min_side: as the endpoint decodes photos; decode them alike: `read_image(data, min_side=…)`.
     """
 
@@ -100,12 +127,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, dict[str, int]]
     missing: tuple[Missing, ...]
     files: dict[str, FileEntry]
+    until_us: int | msgspec.UnsetType = msgspec.UNSET
+    merged: int | msgspec.UnsetType = msgspec.UNSET
+    contradictions: int | msgspec.UnsetType = msgspec.UNSET
+    origin: Origin | msgspec.UnsetType = msgspec.UNSET
     min_side: int | msgspec.UnsetType = msgspec.UNSET
     created_us: int = 0
 
     def sha(self) -> str:
-        """Return the SHA-256 of the content: the same rows and files have the same, whenever frozen."""
+        """Return the SHA-256 of the content: the same rows and files have the same, whenever frozen.
+
+        The table is left out: it repeats the index, in bytes that depend on the version of pyarrow.
+        """
         content = {k: v for k, v in msgspec.to_builtins(self).items() if k not in ABOUT}
+        content["files"] = {name: file for name, file in content["files"].items() if name != TABLE}
         return hashlib.sha256(dumps(content).encode()).hexdigest()
 
 

@@ -38,12 +38,12 @@ def png(shade: int) -> bytes:
     return out.getvalue()
 
 
-def photos(world: World, n: int, judge: Callable[[int], str], **fields: object) -> None:
+def photos(world: World, n: int, judge: Callable[[int], str], *, start: int = 0, **fields: object) -> None:
     """Judge `n` photos through leases, as a person does, with a box on each defect."""
     queue = ReviewQueue(
         world.state, {"phones": EndpointSpec(input="image", output=Output(labels=LABELS, regions="box"))}
     )
-    for i in range(n):
+    for i in range(start, start + n):
         world.clock.advance(1.0)
         base = {"kind": "uncertain", "media_type": "image/png", "created_us": world.state.now_us()}
         with world.state.begin() as conn:
@@ -102,7 +102,7 @@ def test_another_label_is_another_id(world: World) -> None:
 def test_items_whose_input_is_gone_are_named(world: World) -> None:
     photos(world, 5, lambda _: "good")
     kept = {"p0", "p2", "p3"}
-    made = freeze(world, lambda id_: ("image/png", png(1)) if id_ in kept else None)
+    made = freeze(world, lambda id_: ("image/png", png(int(id_[1:]))) if id_ in kept else None)
     assert {m.id for m in made.manifest.missing} == {"p1", "p4"}
     assert made.manifest.rows == 3
     with pytest.raises(ConflictError, match="none of 5 judged items"):
@@ -114,13 +114,21 @@ def test_nothing_judged_is_said(world: World) -> None:
         freeze(world)
 
 
-def test_one_picture_sent_twice_is_not_in_both_parts(world: World) -> None:
+def test_one_picture_sent_twice_is_one_row_that_stands_for_both(world: World) -> None:
     photos(world, 10, lambda _: "good")
+    made = freeze(world, lambda id_: ("image/png", png(0 if id_ in ("p0", "p9") else int(id_[1:]))))
+    rows = {r.id: r for r in made.rows()}
+    assert len(rows) == 9
+    assert (rows["p0"].copies, rows["p0"].weight, made.manifest.merged) == (2, 2.0, 1)
+
+
+def test_one_picture_with_two_truths_stays_two_rows_of_one_part(world: World) -> None:
+    photos(world, 10, lambda i: LABELS[i == 9])
     made = freeze(world, lambda id_: ("image/png", png(0 if id_ in ("p0", "p9") else int(id_[1:]))))
     rows = {r.id: r for r in made.rows()}
     assert rows["p0"].file == rows["p9"].file
     assert rows["p0"].split == rows["p9"].split == "train"
-    assert made.manifest.test == 2
+    assert (made.manifest.test, made.manifest.merged, made.manifest.contradictions) == (2, 0, 1)
 
 
 def test_only_what_came_since_is_taken(world: World) -> None:
@@ -166,3 +174,32 @@ def test_a_changed_snapshot_is_not_opened_and_is_made_again(world: World, how: s
         open_snapshot(made.path)
     assert freeze(world).sha == open_snapshot(made.path).sha == made.sha
     assert [p.name for p in made.path.parent.iterdir()] == [made.id]
+
+
+def test_a_judgement_with_the_suggestion_shown_is_never_blind_truth(world: World) -> None:
+    photos(world, 3, lambda _: "good", blind=False, level="assist")
+    photos(world, 2, lambda _: "good", blind=False, level="assist", start=3)
+    rows = list(freeze(world, lambda id_: ("image/png", png(int(id_[1:])))).rows())
+    assert {(r.blind, r.shown_suggestion, r.fair, r.readers) for r in rows} == {(False, True, False, 1)}
+
+
+def test_an_outcome_of_the_world_stands_on_no_reading(world: World) -> None:
+    world.judged(3)
+    rows = list(freeze(world).rows())
+    assert {(r.source, r.blind, r.shown_suggestion, r.readers) for r in rows} == {("outcome", False, False, 0)}
+
+
+def test_what_the_model_said_and_what_was_decided_go_along(world: World) -> None:
+    photos(world, 1, lambda _: "good", level="assist", version="v1", blind=False, pending=True)
+    with world.state.begin() as conn:
+        said = {"item": "p0", "version": "v1", "role": "primary", "value": '"defect"', "confidence": 0.7}
+        conn.execute(t.item_predictions.insert().values(**said, regions="[]", automated=0, at_us=1))
+    (row,) = freeze(world, lambda _: ("image/png", png(1))).rows()
+    assert (row.version, row.predicted, row.confidence) == ("v1", "defect", 0.7)
+    assert (row.decision, row.decided_by) == ("good", "person")
+
+
+def test_only_what_came_before_is_taken(world: World) -> None:
+    world.judged(10)
+    until = world.state.now_us()
+    assert freeze(world, until_us=until).manifest.rows == 9
