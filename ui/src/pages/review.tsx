@@ -4,7 +4,7 @@ import { Empty, PageHead } from "../parts/empty";
 import { say } from "../parts/toast";
 import { href } from "../route";
 import { central, moved, resized } from "../review/boxes";
-import { boxLabel, classes, heard, judgement, missing, opened, reclassified, rejected, without, type Draft } from "../review/desk";
+import { added, boxLabel, classes, heard, judgement, missing, named, opened, placed, reclassified, rejected, without, type Draft } from "../review/desk";
 import { dropDraft, flush, keep, kept } from "../review/drafts";
 import { Fields } from "../review/fields";
 import { Help } from "../review/help";
@@ -71,14 +71,15 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
     if (!box) return command.current?.pan(-dx * 12, -dy * 12);
     const size = command.current!.size();
     const next = grow ? resized(box, "se", dx * 2, dy * 2, size) : moved(box, dx * 2, dy * 2, size);
-    setDraft({ ...draft, boxes: draft.boxes.map((b, i) => (i === draft.selected ? next : b)) });
+    setDraft(placed(draft, draft.selected, next));
   };
   const newBox = () => {
     const size = command.current?.size();
     const draft = latest();
     if (!size?.width || !item.regions) return;
-    setDraft({ ...draft, boxes: [...draft.boxes, central(size, boxLabel(item, draft))], selected: draft.boxes.length });
+    setDraft(added(draft, central(size, boxLabel(item, draft))));
   };
+  const select = (selected: number) => setDraft({ ...latest(), selected });
   const cycle = (step: number) => {
     const draft = latest();
     const n = draft.boxes.length;
@@ -92,6 +93,7 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
     Escape: () => setDraft({ ...latest(), selected: -1 }), "+": () => command.current?.zoom(1.25), "=": () => command.current?.zoom(1.25), "-": () => command.current?.zoom(0.8),
     "0": () => command.current?.fit(), b: (shift) => lit("brightness", shift ? -0.2 : 0.2), c: (shift) => lit("contrast", shift ? -0.2 : 0.2),
     g: (shift) => lit("gamma", shift ? -0.2 : 0.2), t: (shift) => setDraft(reclassified(latest(), classes(item, latest()), shift ? -1 : 1)),
+    l: () => (work.beside.value = isImage && !work.beside.value),
     h: () => setHidden((was) => !was), "?": () => setDialog("help"),
     ArrowLeft: (s) => nudge(-1, 0, s), ArrowRight: (s) => nudge(1, 0, s), ArrowUp: (s) => nudge(0, -1, s), ArrowDown: (s) => nudge(0, 1, s),
   };
@@ -123,20 +125,20 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
   return (
     <div class="review">
       <div class="review-view">
-        {isImage && src && <Stage src={src} boxes={draft.boxes} selected={draft.selected} hidden={hidden} light={light} draws={item.regions !== null} label={boxLabel(item, draft)}
-          command={command} onBoxes={(boxes) => setDraft({ ...latest(), boxes })} onSelect={(selected) => setDraft({ ...latest(), selected })} />}
+        {isImage && src && <Stage item={item} src={src} boxes={draft.boxes} selected={draft.selected} hidden={hidden} light={light} draws={item.regions !== null} label={boxLabel(item, draft)}
+          command={command} beside={work.beside.value} onSelect={select} onBox={(index, box) => setDraft(placed(latest(), index, box))} onDrawn={(box) => setDraft(added(latest(), box))} />}
         {isImage && src === undefined && <div class="stage"><p class="quiet pad" role="status">The photo is being fetched …</p></div>}
         {src === "" && <Fields item={{ ...item, record: null }} />}
         {isSound && src && <Sound src={src} outline={work.outlines.value.get(item.item) ?? null} words={heard(item)} command={sound} />}
         {isSound && src === undefined && <p class="quiet" role="status">The sound is being fetched …</p>}
         {!isImage && !isSound && <Fields item={item} />}
-        {isImage && <Lights light={light} setLight={setLight} zoom={(f) => command.current?.zoom(f)} fit={() => command.current?.fit()} hidden={hidden} setHidden={setHidden} />}
+        {isImage && <Lights light={light} setLight={setLight} zoom={(f) => command.current?.zoom(f)} fit={() => command.current?.fit()} hidden={hidden} setHidden={setHidden} beside={work.beside.value} setBeside={(on) => (work.beside.value = on)} />}
       </div>
       <aside class="review-side" aria-label="Judgement">
         {item.adjudicate && <p class="notice warn">Two readers differ on this item. Your judgement settles it.</p>}
         <Suggestion item={item} />
         {writes ? <Written item={item} value={draft.value} write={write} field={answer} /> : <Labels item={item} draft={draft} choose={choose} />}
-        {item.regions && <BoxList draft={draft} setDraft={setDraft} add={newBox} />}
+        {item.regions && <BoxList draft={draft} classes={classes(item, draft)} select={select} remove={(i) => setDraft(without(latest(), i))} name={(label) => setDraft(named(latest(), latest().selected, label))} add={newBox} />}
         <div class="stack">
           <button class="primary" onClick={() => submit(draft)}>Submit <kbd>Enter</kbd></button>
           {item.suggestion && <button onClick={accept}>Accept as suggested <kbd>A</kbd></button>}

@@ -45,6 +45,15 @@ export function reclassified(draft: Draft, classes: readonly string[], step: num
   return named(draft, draft.selected, classes[(at + step + classes.length) % classes.length]!);
 }
 
+/** The draft with one box at another place; the others stay the same objects. */
+export function placed(draft: Draft, index: number, box: Box): Draft {
+  return { ...draft, boxes: draft.boxes.map((b, i) => (i === index ? box : b)) };
+}
+
+export function added(draft: Draft, box: Box): Draft {
+  return { ...draft, boxes: [...draft.boxes, box], selected: draft.boxes.length };
+}
+
 export function named(draft: Draft, index: number, label: string): Draft {
   return { ...draft, boxes: draft.boxes.map((b, i) => (i === index ? { ...b, label } : b)) };
 }

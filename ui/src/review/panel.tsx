@@ -2,7 +2,8 @@
 
 import { percent, short, value } from "../format";
 import type { ReviewItem } from "../types";
-import { without, type Draft } from "./desk";
+import type { Draft } from "./desk";
+import { Row } from "./mark";
 import type { Light } from "./stage";
 
 export function Suggestion({ item }: { item: ReviewItem }) {
@@ -25,26 +26,27 @@ export function Labels({ item, draft, choose }: { item: ReviewItem; draft: Draft
   );
 }
 
-export function BoxList({ draft, setDraft, add }: { draft: Draft; setDraft: (draft: Draft) => void; add: () => void }) {
+type ListProps = { draft: Draft; classes: string[]; select: (index: number) => void; remove: (index: number) => void; name: (label: string) => void; add: () => void };
+
+export function BoxList({ draft, classes, select, remove, name, add }: ListProps) {
+  const chosen = draft.boxes[draft.selected];
   return (
     <div class="box-list">
-      <div class="card-head"><h2>Boxes</h2><button onClick={add}>New <kbd>N</kbd></button></div>
+      <div class="card-head"><h2>Boxes{draft.boxes.length > 0 && ` (${draft.boxes.length})`}</h2><button onClick={add}>New <kbd>N</kbd></button></div>
       {draft.boxes.length === 0 && <p class="quiet">None. Drag on the photo, or press N.</p>}
-      <ul>
-        {draft.boxes.map((box, i) => (
-          <li key={i}>
-            <button aria-pressed={draft.selected === i} onClick={() => setDraft({ ...draft, selected: i })}>{i + 1} {box.label}{box.confidence != null && <span class="quiet"> {percent(box.confidence, 0)}</span>}</button>
-            <button class="plain" aria-label={`Delete box ${i + 1}`} onClick={() => setDraft(without(draft, i))}>✕</button>
-          </li>
-        ))}
-      </ul>
+      <ul>{draft.boxes.map((box, i) => <Row key={i} box={box} index={i} selected={draft.selected === i} select={select} remove={remove} />)}</ul>
+      {chosen && (
+        <label>{`Class of box ${draft.selected + 1}`}
+          <select value={chosen.label} onChange={(e) => { name(e.currentTarget.value); e.currentTarget.blur(); }}>{classes.map((c) => <option key={c}>{c}</option>)}</select>
+        </label>
+      )}
     </div>
   );
 }
 
-type LightProps = { light: Light; setLight: (light: Light) => void; zoom: (factor: number) => void; fit: () => void; hidden: boolean; setHidden: (hidden: boolean) => void };
+type LightProps = { light: Light; setLight: (light: Light) => void; zoom: (factor: number) => void; fit: () => void; hidden: boolean; setHidden: (hidden: boolean) => void; beside: boolean; setBeside: (beside: boolean) => void };
 
-export function Lights({ light, setLight, zoom, fit, hidden, setHidden }: LightProps) {
+export function Lights({ light, setLight, zoom, fit, hidden, setHidden, beside, setBeside }: LightProps) {
   const slider = (key: keyof Light, text: string) => (
     <label class="inline">{text}
       <input type="range" min="0.2" max="4" step="0.1" value={light[key]} onInput={(e) => setLight({ ...light, [key]: Number(e.currentTarget.value) })} />
@@ -60,7 +62,8 @@ export function Lights({ light, setLight, zoom, fit, hidden, setHidden }: LightP
         <button aria-label="Zoom out" onClick={() => zoom(0.8)}>−</button>
         <button aria-label="Zoom in" onClick={() => zoom(1.25)}>+</button>
         <button onClick={fit}>Fit</button>
-        <button aria-pressed={hidden} onClick={() => setHidden(!hidden)}>Hide boxes</button>
+        <button aria-pressed={hidden} onClick={() => setHidden(!hidden)}>Hide boxes <kbd>H</kbd></button>
+        <button aria-pressed={beside} onClick={() => setBeside(!beside)}>Last good <kbd>L</kbd></button>
       </span>
     </div>
   );

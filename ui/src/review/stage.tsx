@@ -1,26 +1,29 @@
-// The image with its boxes: zoom, pan, light, draw, move, resize. The pointer's half; keys are in pages/review.
+// The image with its boxes: zoom, pan, pinch, light, draw, move, resize. The pointer's half; keys are in pages/review.
 
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Box } from "../types";
-import { fitted, HANDLES, meant, moved, normal, resized, zoomed, type Handle, type Size, type View } from "./boxes";
+import type { Box, ReviewItem } from "../types";
+import { Beside } from "./beside";
+import { fitted, meant, moved, normal, resized, zoomed, type Handle, type Size, type View } from "./boxes";
+import { Mark } from "./mark";
 
 export type Light = { brightness: number; contrast: number; gamma: number };
 export type Command = { zoom(factor: number): void; pan(dx: number, dy: number): void; fit(): void; size(): Size };
-type Drag = { kind: "pan" | "draw" | "move" | Handle; x: number; y: number; start: Box | null; drawn: Box | null };
+type Drag = { kind: "pan" | "draw" | "move" | Handle; index: number; x: number; y: number; start: Box | null; drawn: Box | null };
 type Props = {
-  src: string; boxes: Box[]; selected: number; hidden: boolean; light: Light; draws: boolean; label: string;
-  command: RefObject<Command | null>; onBoxes: (boxes: Box[]) => void; onSelect: (index: number) => void;
+  item: ReviewItem; src: string; boxes: Box[]; selected: number; hidden: boolean; light: Light; draws: boolean; label: string; beside: boolean;
+  command: RefObject<Command | null>; onBox: (index: number, box: Box) => void; onDrawn: (box: Box) => void; onSelect: (index: number) => void;
 };
 
 export function Stage(props: Props) {
-  const { src, boxes, selected, hidden, light, draws, label, command, onBoxes, onSelect } = props;
+  const { item, src, boxes, selected, hidden, light, draws, label, beside, command, onBox, onDrawn, onSelect } = props;
   const frame = useRef<HTMLDivElement>(null);
   const [size, setSize] = useState<Size>({ width: 0, height: 0 });
   const [view, setView] = useState<View>({ scale: 1, x: 0, y: 0 });
   const [draft, setDraft] = useState<Box | null>(null);
   const [failed, setFailed] = useState(false);
   const drag = useRef<Drag | null>(null);
+  const fingers = useRef(new Map<number, { x: number; y: number }>());
   const frameSize = () => ({ width: frame.current?.clientWidth ?? 1, height: frame.current?.clientHeight ?? 1 });
   const fit = () => size.width && setView(fitted(size, frameSize()));
 
@@ -38,64 +41,93 @@ export function Stage(props: Props) {
     size: () => size,
   };
 
-  const at = (e: PointerEvent) => {
+  const inFrame = (e: MouseEvent) => {
     const edge = frame.current!.getBoundingClientRect();
-    return { x: (e.clientX - edge.left - view.x) / view.scale, y: (e.clientY - edge.top - view.y) / view.scale };
+    return { x: e.clientX - edge.left, y: e.clientY - edge.top };
   };
-  const down = (e: PointerEvent, kind: Drag["kind"], index: number) => {
-    e.stopPropagation();
+  const at = (e: PointerEvent) => {
+    const p = inFrame(e);
+    return { x: (p.x - view.x) / view.scale, y: (p.y - view.y) / view.scale };
+  };
+  const down = (e: PointerEvent) => {
     frame.current!.setPointerCapture(e.pointerId);
+    fingers.current.set(e.pointerId, inFrame(e));
+    if (fingers.current.size > 1) return stop(); // two fingers zoom, they do not draw
+    const target = e.target as Element;
+    const mark = target.closest<SVGGElement>("[data-box]");
+    const index = mark ? Number(mark.dataset.box) : -1;
+    const kind = (target as SVGElement).dataset.handle as Handle | undefined;
     onSelect(index);
-    const point = at(e);
-    drag.current = { kind: e.button === 1 || e.shiftKey ? "pan" : kind, ...point, start: boxes[index] ?? null, drawn: null };
+    drag.current = { kind: e.button === 1 || e.shiftKey ? "pan" : (kind ?? (mark ? "move" : draws ? "draw" : "pan")), index, ...at(e), start: boxes[index] ?? null, drawn: null };
   };
   const move = (e: PointerEvent) => {
+    if (fingers.current.size > 1) return pinch(e);
     const d = drag.current;
     if (!d) return;
     const point = at(e);
     const [dx, dy] = [point.x - d.x, point.y - d.y];
     if (d.kind === "pan") setView((v) => ({ ...v, x: v.x + dx * v.scale, y: v.y + dy * v.scale }));
     else if (d.kind === "draw") setDraft((d.drawn = normal({ x1: d.x, y1: d.y, x2: point.x, y2: point.y, label }, size)));
-    else if (d.start) change(d.kind === "move" ? moved(d.start, dx, dy, size) : resized(d.start, d.kind, dx, dy, size));
+    else if (d.start) onBox(d.index, d.kind === "move" ? moved(d.start, dx, dy, size) : resized(d.start, d.kind, dx, dy, size));
   };
-  const change = (box: Box) => onBoxes(boxes.map((b, i) => (i === selected ? box : b)));
-  const up = () => {
-    const drawn = drag.current?.drawn; // not the state: it may be a move behind
-    if (drawn && meant(drawn)) {
-      onBoxes([...boxes, drawn]);
-      onSelect(boxes.length);
-    }
+  const pinch = (e: PointerEvent) => {
+    const before = fingers.current.get(e.pointerId);
+    const other = [...fingers.current].find(([id]) => id !== e.pointerId)?.[1];
+    if (!before || !other) return;
+    const now = inFrame(e);
+    fingers.current.set(e.pointerId, now);
+    const apart = (p: { x: number; y: number }) => Math.max(1, Math.hypot(p.x - other.x, p.y - other.y));
+    setView((v) => {
+      const moved = { ...v, x: v.x + (now.x - before.x) / 2, y: v.y + (now.y - before.y) / 2 };
+      return zoomed(moved, apart(now) / apart(before), (now.x + other.x) / 2, (now.y + other.y) / 2);
+    });
+  };
+  const stop = () => {
     setDraft(null);
     drag.current = null;
   };
+  const up = (e: PointerEvent) => {
+    fingers.current.delete(e.pointerId);
+    const drawn = drag.current?.drawn; // not the state: it may be a move behind
+    stop();
+    if (drawn && meant(drawn)) onDrawn(drawn);
+  };
   const wheel = (e: WheelEvent) => {
     e.preventDefault();
-    const edge = frame.current!.getBoundingClientRect();
-    setView((v) => zoomed(v, Math.exp(-e.deltaY / 400), e.clientX - edge.left, e.clientY - edge.top));
+    const { x, y } = inFrame(e);
+    setView((v) => zoomed(v, Math.exp(-e.deltaY / 400), x, y));
   };
-  const unit = 1 / view.scale;
+  const filter = `url(#review-gamma) brightness(${light.brightness}) contrast(${light.contrast})`;
   return (
-    <div ref={frame} class={`stage ${draws ? "draws" : ""}`} onPointerDown={(e) => down(e, draws ? "draw" : "pan", -1)} onPointerMove={move} onPointerUp={up} onPointerCancel={up} onWheel={wheel}>
-      {failed && <p class="notice bad">This image cannot be shown by the browser; skip it with a reason.</p>}
-      <div class="stage-plane" style={{ transform: `translate(${view.x}px, ${view.y}px) scale(${view.scale})` }}>
-        <img src={src} alt="The photo to judge" draggable={false} style={{ filter: `brightness(${light.brightness}) contrast(${light.contrast})` }}
-          onLoad={(e) => setSize({ width: e.currentTarget.naturalWidth, height: e.currentTarget.naturalHeight })} onError={() => setFailed(true)} />
-        {size.width > 0 && !hidden && (
-          <svg width={size.width} height={size.height} viewBox={`0 0 ${size.width} ${size.height}`} aria-hidden="true">
-            {[...boxes, ...(draft ? [draft] : [])].map((box, i) => (
-              <g key={i} class={i === selected ? "box selected" : "box"} data-box={i}>
-                <rect class="halo" x={box.x1} y={box.y1} width={box.x2 - box.x1} height={box.y2 - box.y1} stroke-width={4 * unit} />
-                <rect x={box.x1} y={box.y1} width={box.x2 - box.x1} height={box.y2 - box.y1} stroke-width={2 * unit} onPointerDown={(e) => down(e, "move", i)} />
-                <text x={box.x1 + 2 * unit} y={box.y1 - 5 * unit} font-size={13 * unit} stroke-width={3 * unit}>{i + 1} {box.label}</text>
-                {i === selected && HANDLES.map((h) => (
-                  <rect key={h} class={`handle ${h}`} width={12 * unit} height={12 * unit} stroke-width={unit}
-                    x={(h.endsWith("w") ? box.x1 : box.x2) - 6 * unit} y={(h.startsWith("n") ? box.y1 : box.y2) - 6 * unit} onPointerDown={(e) => down(e, h, i)} />
-                ))}
-              </g>
-            ))}
-          </svg>
-        )}
+    <div class={beside ? "stages two" : "stages"}>
+      <Gamma exponent={1 / light.gamma} />
+      <div ref={frame} class={`stage ${draws ? "draws" : ""}`} onPointerDown={down} onPointerMove={move} onPointerUp={up} onPointerCancel={up} onWheel={wheel}>
+        {failed && <p class="notice bad">This image cannot be shown by the browser; skip it with a reason.</p>}
+        <div class="stage-plane" style={{ transform: `translate(${view.x}px, ${view.y}px) scale(${view.scale})` }}>
+          <img src={src} alt="The photo to judge" draggable={false} style={{ filter }}
+            onLoad={(e) => setSize({ width: e.currentTarget.naturalWidth, height: e.currentTarget.naturalHeight })} onError={() => setFailed(true)} />
+          {size.width > 0 && !hidden && (
+            <svg width={size.width} height={size.height} viewBox={`0 0 ${size.width} ${size.height}`} aria-hidden="true" style={{ "--unit": 1 / view.scale }}>
+              {boxes.map((box, i) => <Mark key={i} box={box} index={i} selected={i === selected} />)}
+              {draft && <Mark box={draft} index={boxes.length} selected={false} />}
+            </svg>
+          )}
+        </div>
       </div>
+      {beside && <Beside item={item} view={view} filter={filter} />}
     </div>
+  );
+}
+
+/** Browsers have no gamma among their plain filters. */
+function Gamma({ exponent }: { exponent: number }) {
+  return (
+    <svg width="0" height="0" class="sr" aria-hidden="true">
+      <filter id="review-gamma" color-interpolation-filters="sRGB">
+        <feComponentTransfer>
+          <feFuncR type="gamma" exponent={exponent} /><feFuncG type="gamma" exponent={exponent} /><feFuncB type="gamma" exponent={exponent} />
+        </feComponentTransfer>
+      </filter>
+    </svg>
   );
 }

@@ -20,6 +20,7 @@ export class Work {
   readonly items = signal<ReviewItem[]>([]);
   readonly media = signal<ReadonlyMap<string, string>>(new Map());
   readonly outlines = signal<ReadonlyMap<string, Outline>>(new Map());
+  readonly beside = signal(false); // kept from item to item
   readonly asked = signal(false);
   readonly waiting = signal(0);
   readonly done = signal(0);

@@ -18,7 +18,7 @@ function TextAnswer({ item, value, write, field }: Props) {
   const sound = item.media_type.startsWith("audio/");
   return (
     <div class="written">
-      <label>{sound ? "What is said" : "Your answer"} <kbd>E</kbd>
+      <label><span>{sound ? "What is said" : "Your answer"} <kbd>E</kbd></span>
         <textarea ref={field} rows={4} value={text} onInput={(e) => write(e.currentTarget.value)} />
       </label>
       {model !== null && text !== model && <Difference before={model} after={text} />}
@@ -49,7 +49,7 @@ function NumberAnswer({ item, value, write, field }: Props) {
   const outside = value != null && value !== "" && range && (n < range.low || n > range.high);
   return (
     <div class="written">
-      <label>Your answer{item.unit && ` in ${item.unit}`} <kbd>E</kbd>
+      <label><span>Your answer{item.unit && ` in ${item.unit}`} <kbd>E</kbd></span>
         <input ref={field} type="number" step="any" inputMode="decimal" value={value == null ? "" : String(value)} onInput={(e) => write(e.currentTarget.value)} />
       </label>
       {range && <p class="quiet">The reference lies between {range.low} and {range.high}.</p>}
