@@ -7,14 +7,17 @@ non-inferiority (Tango 1998), McNemar's exact test. Undefined values are None, n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import numpy as np
-from scipy.special import bdtr, logsumexp, ndtr
+import numpy.typing as npt
+from scipy.special import bdtr, logsumexp, ndtr, ndtri
 
+from tenure.seeds import generator
 from tenure.stats import interval
 
+DRAWS = 2000
 _BETS = np.array([0.02, 0.1, 0.3, 0.6, 0.9])
 
 
@@ -99,6 +102,48 @@ class Table(msgspec.Struct, frozen=True):
         return sum(self.first(name) + self.second(name) > 0 for name in self.labels)
 
 
+def chance_corrected(units: npt.ArrayLike, *, seed: int = 0) -> dict[str, tuple[float, float] | None]:
+    """Return 95 % bootstrap intervals of `kappa` and `ac1` when whole units are drawn again.
+
+    Args:
+        units: (units, K, K) counts of each unit's pairs.
+        seed: of the 2,000 resamples.
+
+    Returns:
+        An interval each; None below 30 units, or where more than one resample in 20 leaves the value undefined.
+    """
+    cells = np.asarray(units, float)
+    if len(cells) < interval.MIN_UNITS:
+        return {"kappa": None, "ac1": None}
+    kinds, often = np.unique(cells.reshape(len(cells), -1), axis=0, return_counts=True)
+    draws = generator(seed).multinomial(len(cells), often / len(cells), DRAWS)
+    tables = (draws @ kinds).reshape(DRAWS, *cells.shape[1:])
+    return {name: _middle(values) for name, values in zip(("kappa", "ac1"), _corrected(tables), strict=True)}
+
+
+def _corrected(tables: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return kappa and AC1 of each table; NaN where not defined."""
+    shares = tables / tables.sum(axis=(1, 2), keepdims=True)
+    observed = np.trace(shares, axis1=1, axis2=2)
+    first, second = shares.sum(axis=2), shares.sum(axis=1)
+    mean = (first + second) / 2.0
+    by_chance = (first * second).sum(axis=1)
+    by_guess = (mean * (1.0 - mean)).sum(axis=1) / max(tables.shape[1] - 1, 1)
+    several = (mean > 0.0).sum(axis=1) > 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        kappa = np.where(several & (by_chance < 1.0), (observed - by_chance) / (1.0 - by_chance), np.nan)
+        ac1 = np.where(several, (observed - by_guess) / (1.0 - by_guess), np.nan)
+    return kappa, ac1
+
+
+def _middle(values: npt.NDArray[np.float64]) -> tuple[float, float] | None:
+    known = values[np.isfinite(values)]
+    if len(known) < 0.95 * len(values):
+        return None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def mcnemar(b: int, c: int) -> float:
     """Return the exact two-sided p-value that both kinds of discordant pairs are equally frequent.
 
@@ -137,11 +182,76 @@ def tango(b: int, c: int, n: int, margin: float) -> Tango:
     """
     if n < 1 or b < 0 or c < 0 or b + c > n or not 0.0 < margin < 1.0:
         raise ValueError(f"need b + c <= n and 0 < margin < 1, not b={b}, c={c}, n={n}, margin={margin}")
+    z = _tango_z(b, c, n, margin)
+    return Tango(z, _nuisance(b, c, n, margin), float(ndtr(z)))
+
+
+def _nuisance(b: float, c: float, n: float, margin: float) -> float:
     half = -b - c + (2 * n - b + c) * margin
     root = math.sqrt(half * half + 8.0 * n * c * margin * (1.0 - margin))
-    q = (root - half) / (4.0 * n)
-    z = (b - c - n * margin) / math.sqrt(n * (2.0 * q + margin * (1.0 - margin)))
-    return Tango(z, q, float(ndtr(z)))
+    return (root - half) / (4.0 * n)
+
+
+def _tango_z(b: float, c: float, n: float, margin: float) -> float:
+    q = _nuisance(b, c, n, margin)
+    return (b - c - n * margin) / math.sqrt(n * (2.0 * q + margin * (1.0 - margin)))
+
+
+def tango_needed(b: float, c: float, n: float, margin: float, *, risk: float = 0.05) -> int | None:
+    """Return the smallest n at which `tango` would show non-inferiority at the rates b/n and c/n.
+
+    None where no number suffices: the difference of the rates is not below the margin.
+    """
+    if n <= 0 or (b - c) / n >= margin:
+        return None
+    return _least(lambda m: _tango_z(b * m / n, c * m / n, m, margin) < ndtri(risk))
+
+
+def betting_needed(
+    x: npt.ArrayLike, weights: npt.ArrayLike, margin: float, *, least: float = 1.0, risk: float = 0.05
+) -> int | None:
+    """Return the smallest n at which more items like these would reach 1/risk, or None where none would.
+
+    Arguments as in `betting_path`.
+    """
+    growth = _log_gains(x, weights, margin, least).mean(axis=1)
+    if not len(np.atleast_1d(x)) or growth.max() <= 0.0:
+        return None
+    return _least(lambda n: float(logsumexp(n * growth)) - math.log(len(growth)) >= -math.log(risk))
+
+
+def _log_gains(x: npt.ArrayLike, weights: npt.ArrayLike, margin: float, least: float) -> npt.NDArray[np.float64]:
+    """Return (bets, n) what each item adds to the log of each bet."""
+    gain = np.asarray(weights, float) * (np.asarray(x, float) - margin)
+    eta = _BETS * least / (1.0 - margin)
+    return np.asarray(np.log1p(-eta[:, None] * gain[None, :]))
+
+
+def _least(enough: Callable[[int], bool], top: int = 10_000_000) -> int | None:
+    if not enough(top):
+        return None
+    low = 0
+    while top - low > 1:
+        middle = (low + top) // 2
+        low, top = (low, middle) if enough(middle) else (middle, top)
+    return top
+
+
+def betting_path(x: npt.ArrayLike, weights: npt.ArrayLike, margin: float, *, least: float = 1.0) -> float:
+    """Return the largest log e-value that the bet of `tango_betting` reached along items in draw order.
+
+    Args:
+        x: (n,) +1 where only the first judge is wrong, -1 where only the second is, else 0.
+        weights: (n,) 1 / (the item's chance of being read again) where that happened, else 0.
+        margin: tolerated difference of error rates, in [0, 1).
+        least: smallest chance of being read again of any item, in (0, 1], known beforehand.
+
+    Returns:
+        At least 0, the value before the first item; any look is fine.
+    """
+    total = np.cumsum(_log_gains(x, weights, margin, least), axis=1)
+    path = logsumexp(total, axis=0) - math.log(len(total)) if total.size else np.zeros(0)
+    return max(0.0, float(path.max(initial=0.0)))
 
 
 def tango_betting(b: int, c: int, n: int, margin: float) -> float:
@@ -151,6 +261,10 @@ def tango_betting(b: int, c: int, n: int, margin: float) -> float:
     """
     if n < 0 or b < 0 or c < 0 or b + c > n or not 0.0 <= margin < 1.0:
         raise ValueError(f"need b + c <= n and 0 <= margin < 1, not b={b}, c={c}, n={n}, margin={margin}")
+    return _betting(b, c, n, margin)
+
+
+def _betting(b: float, c: float, n: float, margin: float) -> float:
     eta = _BETS / (1.0 - margin)
     log_e = b * np.log1p(-eta * (1.0 - margin)) + c * np.log1p(eta * (1.0 + margin))
     log_e += (n - b - c) * np.log1p(eta * margin)

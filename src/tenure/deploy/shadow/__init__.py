@@ -1,0 +1,1 @@
+"""The shadow report: a version beside a person, for every kind of answer."""
