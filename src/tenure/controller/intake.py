@@ -15,6 +15,7 @@ from tenure.data.records import Flag, Kind, Status, encode_id
 from tenure.deploy.review.items import ItemPrediction, NewItem
 from tenure.deploy.review.queue import ReviewQueue
 from tenure.deploy.rollout.ledger import Rollouts
+from tenure.deploy.rollout.reactions import maturities
 from tenure.monitor.board import Monitor
 from tenure.monitor.measure import Rows, rows_of
 from tenure.scope.project import EndpointSpec
@@ -57,6 +58,7 @@ class Intake:
             rows = rows_of(group)
             self._monitor.observe(conn, rows)
             self._count(conn, rows)
+        self._remember(conn, predictions)
         self._outcomes(conn, [f for f in known if f.kind == Kind.OUTCOME])
 
     def _count(self, conn: Connection, rows: Rows) -> None:
@@ -64,6 +66,16 @@ class Intake:
         if rollout is not None and rollout.state in ("running", "paused"):
             seen = self._rollouts.observed(rows.endpoint, rollout, rows.columns, rows.versions)
             self._rollouts.observe(conn, seen)
+
+    def _remember(self, conn: Connection, frames: Sequence[Frame]) -> None:
+        """Keep what reactions of clients will be counted against, where a plan counts them."""
+        for endpoint in {f.schema.endpoint for f in frames}:
+            rollout = self._rollouts.active(conn, endpoint)
+            if rollout is None or not maturities(rollout.plan):
+                continue
+            for frame in frames:
+                if frame.schema.endpoint == endpoint:
+                    self._rollouts.saw(rollout, frame.run, frame.columns(), frame.schema.versions)
 
     def _items(self, frames: Sequence[Frame]) -> tuple[list[NewItem], list[ItemPrediction]]:
         items: list[NewItem] = []
@@ -126,6 +138,10 @@ class Intake:
                 if var.get("kind") == "truth":
                     item = encode_id(int(c["run"][i]), int(c["seq"][i]), self._secret)
                     self._queue.resolve_by_outcome(conn, item, var.get("value"))
+                else:
+                    key, t_us = (int(c["run"][i]), int(c["seq"][i])), int(c["t_ns"][i]) // 1000
+                    said = (str(var.get("kind")), var.get("value"), t_us)
+                    self._rollouts.heard(frame.schema.endpoint, key, *said)
 
 
 _TAKEN = frozenset({Kind.PREDICTION, Kind.SHADOW, Kind.OUTCOME})

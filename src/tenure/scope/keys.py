@@ -47,6 +47,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "labels": Meaning("The classes of an answer, at least two.", _REVIEW),
         "regions": Meaning("`box` where an answer carries boxes; for images.", _SERVING),
         "kind": Meaning("Class, number or text.", _SERVING),
+        "unit": Meaning("Unit of a number, shown to reviewers.", SHOWN),
     },
     p.Target: {
         "max": Meaning("The metric shall stay at or below.", SHOWN),
@@ -73,6 +74,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "values": Meaning("The values of a category.", _LOG),
         "min": Meaning("Smallest value of a number.", _LOG),
         "max": Meaning("Largest value of a number.", _LOG),
+        "masked": Meaning("Reviewers see the value only on request, and the audit keeps who asked.", "console"),
     },
     p.RuleCase: {
         "when": Meaning('Such as `amount > 1000 and country != "de"`; signs are < <= > >= == !=.', "model"),

@@ -39,6 +39,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     labels: tuple[str, ...] = ()
     regions: Literal["box"] | None = None
     kind: Literal["label", "number", "text"] = "label"
+    unit: str = ""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +84,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     values: tuple[str, ...] = ()
     min: Amount | None = None
     max: Amount | None = None
+    masked: bool = False
 
 
 class RuleCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

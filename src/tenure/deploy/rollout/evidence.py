@@ -54,14 +54,14 @@ def add(conn: Connection, rollout: Rollout, seen: Observed) -> None:
     if seen.units:
         _count_units(conn, rollout, seen, sums)
     for count in _counts(seen.step, sums):
-        _increase(conn, rollout.id, count)
+        increase(conn, rollout.id, count)
 
 
 def replace(conn: Connection, number: str, gates: Sequence[str], new: Iterable[Count]) -> None:
     """Write the evidence of gates anew, where it is computed from rows that are all still there."""
     conn.execute(t.evidence.delete().where(_E.rollout == number, _E.gate.in_(gates)))
     for count in new:
-        _increase(conn, number, count)
+        increase(conn, number, count)
 
 
 def chance(plan: Plan, step: int, earlier: Mapping[int, bool], turn: int) -> float | None:
@@ -162,7 +162,31 @@ def _counts(step: int, sums: Counter[Key]) -> list[Count]:
     ]
 
 
-def _increase(conn: Connection, number: str, count: Count) -> None:
+def chances(
+    conn: Connection, rollout: Rollout, touches: Sequence[Touch], steps: Sequence[int]
+) -> list[float | None]:
+    """Return the chance of each bad outcome, or None where its unit counted already; note the units."""
+    known = _known(conn, rollout.id, [touch for touch in touches if touch.unit])
+    found: list[float | None] = []
+    rows = []
+    for touch, step in zip(touches, steps, strict=True):
+        if not touch.unit:
+            found.append(rollout.plan.share(step))
+            continue
+        turn = touch.epoch if rollout.plan.assign == "unit_epoch" else step
+        earlier = known.setdefault((touch.gate, touch.unit), {})
+        rho = chance(rollout.plan, step, earlier, turn)
+        found.append(None if rho is None else round(rho, 6))
+        if rho is not None:
+            earlier[turn] = touch.candidate
+            rows.append(_row(rollout.id, touch, turn, step))
+    if rows:
+        conn.execute(t.rollout_units.insert(), rows)
+    return found
+
+
+def increase(conn: Connection, number: str, count: Count) -> None:
+    """Add counts to one cell of the evidence."""
     key = {"rollout": number, "step": count.step, "gate": count.gate, "rho": f"{count.rho:.6f}"}
     mine = [_E[name] == wanted for name, wanted in key.items()]
     grown = {name: _E[name] + getattr(count, name) for name in _FIELDS}

@@ -13,11 +13,13 @@ from functools import lru_cache
 import msgspec
 
 from tenure.deploy.rollout.advance import Rollout, Verdict
+from tenure.deploy.rollout.observed import EVERY_REQUEST
 from tenure.deploy.rollout.plan import MIN_UNITS, WRONG
-from tenure.deploy.rollout.words import WORDS, amount
+from tenure.deploy.rollout.words import amount, words
 from tenure.scope.project import GateSpec
 from tenure.stats import gate as stats
 from tenure.stats import interval
+from tenure.stats.constant import above_log_e, below_log_e
 from tenure.stats.gate import Cell
 from tenure.stats.mismatch import mismatch_log_e
 from tenure.types import Outcome
@@ -55,7 +57,7 @@ def judge(
         explain: also simulate which increase would have been noticed; the outcomes do not depend on it.
     """
     plan, weights = rollout.plan, rollout.plan.weights()
-    now: dict[str, float] = {g.bad: stats.harm_log_e(_cells(counts, g.bad)) for g in plan.gates}
+    now: dict[str, float] = {g.bad: _harm(rollout, counts, g) for g in plan.gates}
     top = {name: max(value, reached.get(name, 0.0)) for name, value in now.items()}
     failed = _failed(rollout, now, top, reached)
     verdicts = []
@@ -70,6 +72,13 @@ def judge(
     if plan.gates:
         verdicts.append(_family(rollout, now, weights, reached))
     return verdicts + [v for v in (_assignment(rollout, counts), _missing(rollout, counts)) if v is not None]
+
+
+def _harm(rollout: Rollout, counts: Sequence[Count], spec: GateSpec) -> float:
+    if spec.constant is None:
+        return stats.harm_log_e(_cells(counts, spec.bad))
+    mine = _sum(c for c in counts if c.gate == spec.bad and not rollout.plan.is_shadow(c.step))
+    return above_log_e(mine.x1, mine.n1, spec.constant)
 
 
 def _failed(
@@ -127,11 +136,13 @@ class _Case:
         """Say pass, wait or no_data of a gate that has not failed."""
         if self.paired and self.spec.bad != WRONG:
             return self._say(Outcome.PASS, "compared from the first share on; the shadow splits nothing", numbers)
+        if self.spec.constant is not None:
+            return self._against_constant(numbers, self.spec.constant, reached)
         if self.share == 1.0:
             done = f"{self.rollout.candidate} answers all: nothing to compare; {self._evidence(numbers)}"
             return self._say(Outcome.PASS, done, numbers)
         if self.here.n1 == 0:
-            what = WORDS[self.spec.bad][2]
+            what = words(self.spec.bad)[2]
             return self._say(Outcome.NO_DATA, f"no {what} of {self.rollout.candidate} in this step yet", numbers)
         if (few := self._too_few()) is not None:
             return self._say(Outcome.WAIT, few, numbers)
@@ -139,20 +150,37 @@ class _Case:
             return self._shown(numbers, worst, reached)
         return self._not_contradicted(numbers, explain=explain)
 
+    def _against_constant(
+        self, numbers: dict[str, float], constant: float, reached: Mapping[str, float]
+    ) -> Verdict:
+        if self.here.n1 == 0:
+            return self._say(Outcome.NO_DATA, f"nothing of {self.rollout.candidate} to compare yet", numbers)
+        aside = "a constant, which randomisation does not protect"
+        if self.rollout.plan.advance != "shown":
+            said = f"{self._seen()}: not contradicted ({self._evidence(numbers)}); {aside}"
+            return self._say(Outcome.PASS, said, numbers)
+        bound, limit = (1 + self.spec.margin) * constant, -math.log(self.spec.alpha)
+        log_e = below_log_e(self.total.x1, self.total.n1, bound)
+        top = max(log_e, reached.get(f"shown:{self.spec.bad}", 0.0))
+        numbers = numbers | {"shown_log_e": log_e, "max_shown_log_e": top, "shown_log_limit": limit}
+        done = top >= limit
+        said = f"{self._seen()}: {'shown' if done else 'not yet shown'} to be below {bound:.3g}; {aside}"
+        return self._say(Outcome.PASS if done else Outcome.WAIT, said, numbers)
+
     def _too_few(self) -> str | None:
         """Say what is missing: a gate that could not have failed at this step does not pass either."""
         plan = self.rollout.plan
         share = PAIRED if self.paired else self.share
         expected = self.here.n1 if self.paired else (self.here.n1 + self.here.n0) * share
         needed = _events(share, self.alpha)
-        what = WORDS[self.spec.bad][2]
-        if plan.assign != "request" and not self.paired and self.spec.bad != WRONG:
+        what = words(self.spec.bad)[2]
+        if plan.assign != "request" and not self.paired and self.spec.bad in EVERY_REQUEST:
             needed, what = MIN_UNITS, "units" if plan.assign == "unit" else "units in an epoch"
         if expected >= needed:
             return None
         return (
             f"{expected:,.0f} {what} of {self.rollout.candidate} in this step; with fewer than {needed:,} "
-            f"{WORDS[self.spec.bad][1]} could not be told from chance"
+            f"{words(self.spec.bad)[1]} could not be told from chance"
         )
 
     def _not_contradicted(self, numbers: dict[str, float], *, explain: bool) -> Verdict:
@@ -192,11 +220,15 @@ class _Case:
         )
 
     def _seen(self) -> str:
-        t, (one, many, _) = self.total, WORDS[self.spec.bad]
+        t, (one, many, _) = self.total, words(self.spec.bad)
         v1, v0 = self.rollout.candidate, self.rollout.stable
         if self.paired:
             return f"of {t.n1:,} judged requests, {v1} alone was wrong in {t.x1:,} and {v0} alone in {t.x0:,}"
-        per = "units" if self.rollout.plan.assign != "request" else WORDS[self.spec.bad][2]
+        if self.spec.constant is not None:
+            said = f"{t.x1:,} {one if t.x1 == 1 else many} of {v1} in {t.n1:,}"
+            return f"{said} against a rate of {self.spec.constant:.3g}"
+        by_unit = self.rollout.plan.assign != "request" and self.spec.bad in EVERY_REQUEST
+        per = "units" if by_unit else words(self.spec.bad)[2]
         said = f"{t.x1:,} {one if t.x1 == 1 else many} of {v1} in {t.n1:,} {per}"
         return f"{said} against {t.x0:,} of {v0} in {t.n0:,}"
 

@@ -14,8 +14,9 @@ from tenure.deploy.rollout import describe as description
 from tenure.deploy.rollout.advance import Move, Progress, Rollout
 from tenure.deploy.rollout.command import Command, Kind, allowed, commanded, jumped, kind_of
 from tenure.deploy.rollout.looks import Looks
-from tenure.deploy.rollout.observed import Observed
+from tenure.deploy.rollout.observed import Columns, Observed
 from tenure.deploy.rollout.plan import Plan, plan_from_spec
+from tenure.deploy.rollout.reactions import Reactions
 from tenure.deploy.rollout.routing import RolloutRouting
 from tenure.errors import ConflictError, MissingError
 from tenure.scope.project import Case, EndpointSpec, RolloutSpec, Strategy
@@ -55,6 +56,7 @@ class Rollouts:
         self.endpoints = endpoints
         self.case = case
         self._looks = Looks()
+        self._reactions = {name: Reactions() for name in endpoints}
 
     # ---- commands
 
@@ -251,6 +253,14 @@ class Rollouts:
         if rollout.state in ("running", "paused"):
             evidence.add(conn, rollout, seen)
 
+    def saw(self, rollout: Rollout, run: int, columns: Columns, versions: Sequence[str]) -> None:
+        """Remember the requests of one frame where the plan counts reactions to them."""
+        self._reactions[rollout.endpoint].saw(rollout, run, columns, versions)
+
+    def heard(self, endpoint: str, key: tuple[int, int], kind: str, value: object, t_us: int) -> None:
+        """Note what a client sent about the request (run, seq); the request's age says when it counts."""
+        self._reactions[endpoint].heard(key, kind, value, t_us)
+
     def count_labels(self, conn: Connection, rollout: Rollout) -> None:
         """Count wrong decisions anew where labels came, were taken back or matured; `reconcile` does so too."""
         self._looks.count_labels(conn, rollout, self.state.now_us())
@@ -260,6 +270,7 @@ class Rollouts:
         rollout = store.active(conn, endpoint)
         if rollout is None:
             return []
+        self._reactions[endpoint].count(conn, rollout, now_us)
         verdicts = self._looks.verdicts(conn, rollout, now_us)
         move = advance.advance(rollout, verdicts, self.progress(conn, rollout), now_us)
         return [] if move is None else [self._apply(conn, rollout, move, author=SYSTEM, now_us=now_us)]
@@ -267,6 +278,8 @@ class Rollouts:
     def forget(self) -> None:
         """Drop what was remembered of earlier looks, after a transaction that was rolled back."""
         self._looks = Looks()
+        for reactions in self._reactions.values():
+            reactions.forget()
 
     def progress(self, conn: Connection, rollout: Rollout) -> Progress:
         """Return how far the step at hand is."""

@@ -88,8 +88,7 @@ def observed(endpoint: str, rollout: Rollout, columns: Columns, versions: Sequen
     if share == 0.0:
         seen = int((mine & (columns["status"] != Status.REFUSED)).sum())
         return msgspec.structs.replace(made, requests=(0, seen), drawn=(0, seen))
-    mine &= np.isin(columns["status"], (Status.OK, Status.FAILED))
-    mine &= _answered(columns["version"], candidate, rollout, versions)
+    mine = belongs(rollout, columns, versions)
     alone = mine if rollout.plan.assign == "request" else mine & (columns["unit"] == 0)
     gates: dict[str, Mask] = {
         g.bad: _is_bad(g.bad, columns) for g in rollout.plan.gates if g.bad in EVERY_REQUEST
@@ -103,6 +102,17 @@ def observed(endpoint: str, rollout: Rollout, columns: Columns, versions: Sequen
         units=touches,
         switched=switched,
     )
+
+
+def belongs(rollout: Rollout, columns: Columns, versions: Sequence[str]) -> Mask:
+    """Say which rows count while requests are shared: of this step, and of one of the two versions."""
+    candidate = columns["role"] == 1
+    logged = columns["share"].astype(np.float64)
+    rho = np.where(candidate, logged, 1.0 - logged)
+    mine = np.abs(rho - rollout.plan.share(rollout.step)) < SAME
+    mine &= (columns["t_ns"] >= rollout.step_started_us * 1000) & ((columns["flags"] & Flag.BATCH) == 0)
+    mine &= np.isin(columns["status"], (Status.OK, Status.FAILED))
+    return np.asarray(mine & _answered(columns["version"], candidate, rollout, versions))
 
 
 def _pair(rows: Mask, candidate: Mask) -> tuple[int, int]:

@@ -16,6 +16,7 @@ MIN_UNITS = 100
 """Units (or unit-epochs) that a step must expect in the candidate's arm before it can pass."""
 
 WRONG = "wrong_decision"
+_REACTION = "reaction:"
 SAME = 1e-5
 """Shares that differ by less are one share: the log keeps them as 32-bit floats."""
 
@@ -70,6 +71,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def step_of(self, rho: float) -> int | None:
         """Return the step in which the candidate's chance was `rho`, or None: shares are unique in a plan."""
         return next((i for i in range(len(self.steps)) if abs(self.share(i) - rho) < SAME), None)
+
+
+def reaction_of(gate: str) -> str | None:
+    """Return the name of the reaction that a gate counts, or None.
+
+    Example:
+        >>> reaction_of("reaction:redo"), reaction_of("failed")
+        ('redo', None)
+    """
+    return gate.removeprefix(_REACTION) if gate.startswith(_REACTION) else None
 
 
 def plan_from_spec(spec: RolloutSpec, case: Case = "assist") -> Plan:
@@ -138,9 +149,11 @@ def blue_green(
 
 
 def alone(plan: Plan) -> Plan:
-    """Return a plan for a first version: there is none to compare with, so a shadow step and then everything."""
+    """Return a plan for a first version: a shadow step and then everything, compared with constants at most."""
     steps = tuple(s for s in plan.steps if s.share is None or s.share == 1.0)
-    return msgspec.structs.replace(plan, steps=steps, gates=())
+    return msgspec.structs.replace(
+        plan, steps=steps, gates=tuple(g for g in plan.gates if g.constant is not None)
+    )
 
 
 def evidence_key(candidate: str, stable: str | None, gates: Sequence[GateSpec]) -> str:
@@ -187,13 +200,27 @@ def _of_gates(plan: Plan) -> list[str]:
     doubled = sorted({n for n in names if names.count(n) > 1})
     found += [f"two gates count {name}; keep one" for name in doubled]
     split = any(0.0 < (step.share or 0.0) < 1.0 for step in plan.steps)
-    for name in names:
+    found += [_unfit(gate, plan) for gate in plan.gates if _unfit(gate, plan)]
+    for name in (gate.bad for gate in plan.gates if gate.constant is None):
         if not split and not (name == WRONG and plan.steps and plan.is_shadow(0)):
             found.append(
                 f"gate {name} compares both versions at one time, but no step splits the traffic; "
                 "remove the gate or add a step such as share: 25%"
             )
     return found
+
+
+def _unfit(gate: GateSpec, plan: Plan) -> str:
+    if gate.constant is not None and plan.assign != "request":
+        return (
+            f"gate {gate.bad} counts requests against a constant, and those of one unit go together: "
+            "use assign: request"
+        )
+    if gate.constant is not None and plan.advance == "shown" and gate.constant * (1 + gate.margin) >= 1:
+        return f"gate {gate.bad}: 1 + margin times {gate.constant:g} is no rate; choose a smaller margin"
+    if reaction_of(gate.bad) is not None and not gate.maturity:
+        return f"gate {gate.bad} needs maturity, the time within which the reaction comes"
+    return ""
 
 
 def _of_units(plan: Plan, units: int | None) -> list[str]:

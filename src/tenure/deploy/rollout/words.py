@@ -13,6 +13,19 @@ WORDS = {
 """Gate -> one bad outcome, several, and among what they are counted."""
 
 
+def words(gate: str) -> tuple[str, str, str]:
+    """Return one bad outcome of a gate, several, and among what they are counted.
+
+    Example:
+        >>> words("reaction:redo")
+        ('redo', 'redo reactions', 'requests')
+    """
+    if gate in WORDS:
+        return WORDS[gate]
+    name = gate.removeprefix("reaction:").replace("_", " ")
+    return name, f"{name} reactions", "requests"
+
+
 def amount(log_e: float) -> str:
     """Return an e-value in digits that a person can read.
 
