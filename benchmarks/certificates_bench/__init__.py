@@ -1,0 +1,1 @@
+"""Certificates on real data: populations, draws, methods, a peer."""
