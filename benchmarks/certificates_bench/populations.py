@@ -100,7 +100,7 @@ def hospital(data: Path) -> tuple[Population, list[Shift]]:
 
 
 def votes(data: Path) -> tuple[Population, list[Shift]]:
-    """CIFAR-10H: one person's answer is the model; half of the others give its score, the other half the truth."""
+    """CIFAR-10H: one person's answer is the model; half of the others give its score, the rest the truth."""
     table = pq.read_table(data / "labels" / "cifar10h_counts.parquet")
     counts = np.column_stack([table[n].to_numpy() for n in table.column_names[1:]]).astype(np.int64)
     rng = np.random.default_rng(7)
