@@ -20,7 +20,7 @@ def intervals(rows: Sequence[tuple[str, float | None, float | None, float | None
     parts = _axis_x(low, high, step, left=left, wide=wide, bottom=bottom, percent=True)
     for i, (name, value, lo, hi) in enumerate(rows):
         y = tall * i + 22
-        parts.append(f'<text x="{left - 12}" y="{y + 5}" class="name">{escape(name)}</text>')
+        parts.append(f'<text x="{left - 12}" y="{y + 5}" class="name">{escape(_cut(name))}</text>')
         at = [None if v is None else left + (v - low) / (high - low) * wide for v in (value, lo, hi)]
         if at[1] is not None and at[2] is not None:
             parts.append(f'<line x1="{at[1]:.1f}" x2="{at[2]:.1f}" y1="{y}" y2="{y}" class="band"/>')
@@ -38,7 +38,7 @@ def scatter(points: Sequence[tuple[float, float]], found: Differences | None, ti
     xs, ys = [m for m, _ in marks], [d for _, d in marks] + [v for v, _ in lines]
     x0, x1, xstep = _scale(min(xs), max(xs), -math.inf, math.inf)
     y0, y1, ystep = _scale(min(ys), max(ys), -math.inf, math.inf)
-    left, wide, bottom = 64.0, 420.0, 260.0
+    left, wide, bottom = 84.0, 390.0, 260.0
     parts = _axis_x(x0, x1, xstep, left=left, wide=wide, bottom=bottom, percent=False)
 
     def down(value: float) -> float:
@@ -65,7 +65,7 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[str, int]]]], title: str) -> s
     left, wide, tall, drawn = 150.0, 400.0, 32.0, list[str]()
     for i, (name, parts) in enumerate(rows):
         y, x = tall * i + 6, left
-        drawn.append(f'<text x="{left - 12}" y="{y + 16}" class="name">{escape(name)}</text>')
+        drawn.append(f'<text x="{left - 12}" y="{y + 16}" class="name">{escape(_cut(name))}</text>')
         for style, count in parts:
             width = count / top * wide
             drawn.append(f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="22" class="{style}"/>')
@@ -88,10 +88,10 @@ def _axis_x(
 
 
 def _scale(low: float, high: float, floor: float, ceiling: float) -> tuple[float, float, float]:
-    """Return round ends around [low, high] and a round step of about a quarter of it."""
+    """Return round ends around [low, high] and a round step of about a third of it."""
     span = max(high - low, 1e-9, abs(high) * 1e-9)
-    size = 10.0 ** math.floor(math.log10(span / 4.0))
-    step = min((m * size for m in (1, 2, 5, 10)), key=lambda s: abs(s - span / 4.0))
+    size = 10.0 ** math.floor(math.log10(span / 3.0))
+    step = min((m * size for m in (1, 2, 5, 10)), key=lambda s: abs(s - span / 3.0))
     start = max(floor, math.floor(low / step - 1e-9) * step)
     end = min(ceiling, math.ceil(high / step + 1e-9) * step)
     return (start, end, step) if end > start else (start - step, start + step, step)
@@ -104,6 +104,10 @@ def _ticks(low: float, high: float, step: float) -> list[float]:
 def _short(value: float, step: float) -> str:
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return f"{value:,.{min(digits, 6)}f}".replace("-", "\u2212")
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 16 else f"{name[:15]}\u2026"
 
 
 def _svg(parts: Sequence[str], wide: float, tall: float, title: str) -> str:

@@ -137,15 +137,19 @@ def once(cases: Sequence[Case], same: Same, settings: Settings) -> Test:
         return Test("wait", f"{missing} more judged items until the planned look", n, None, missing)
     found = agreement.tango(b, c, n, settings.margin)
     if found.p < RISK:
-        return Test("pass", f"{b} against {c} in {n} items, p = {found.p:.2g}", n, found.z, 0)
+        return Test("pass", f"{_ends(b, c, n)}, p = {found.p:.2g}", n, found.z, 0)
     return Test(
         "wait",
-        f"not shown at the planned {n} items: {b} against {c}, p = {found.p:.2g}; "
+        f"not shown at the planned number: {_ends(b, c, n)}, p = {found.p:.2g}; "
         "a second look needs a new plan on new items",
         n,
         found.z,
         agreement.tango_needed(b, c, n, settings.margin),
     )
+
+
+def _ends(b: int, c: int, n: int) -> str:
+    return f"only the model wrong in {b}, only the person in {c} of {n:,} items"
 
 
 def always(cases: Sequence[Case], same: Same, settings: Settings) -> Test:
@@ -159,10 +163,15 @@ def always(cases: Sequence[Case], same: Same, settings: Settings) -> Test:
     least, n = least_chance(settings), len(cases)
     log_e = agreement.betting_path(x, weights, settings.margin, least=least)
     if log_e >= -math.log(RISK):
-        return Test("pass", f"evidence {math.exp(min(log_e, 700.0)):.3g}, needed {1 / RISK:.0f}", n, log_e, 0)
+        return Test("pass", _evidence(log_e), n, log_e, 0)
     needed = agreement.betting_needed(x, weights, settings.margin, least=least, risk=RISK)
     more = None if needed is None else max(1, needed - n)
-    return Test("wait", f"evidence {math.exp(log_e):.3g} of the {1 / RISK:.0f} needed", n, log_e, more)
+    return Test("wait", _evidence(log_e), n, log_e, more)
+
+
+def _evidence(log_e: float) -> str:
+    found = f"{math.exp(log_e):,.1f}" if log_e < math.log(1e6) else "over 1,000,000"
+    return f"evidence {found}, where {1 / RISK:.0f} shows it"
 
 
 def _bet(case: Case, same: Same, settings: Settings) -> tuple[int, float]:

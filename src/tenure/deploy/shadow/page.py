@@ -33,7 +33,9 @@ h3 { font-size: 1rem; margin: 24px 0 6px; }
 table { border-collapse: collapse; margin: 8px 0; min-width: 50%; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: 4px 0; }
 th, td { padding: 6px 12px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-th:first-child, td:first-child, td.text, th.text { text-align: left; }
+td { white-space: nowrap; }
+th:first-child, td:first-child, td.text, th.text { text-align: left; white-space: normal; }
+td.text { overflow-wrap: anywhere; min-width: 7em; }
 thead th { border-bottom: 2px solid var(--soft); }
 td.same { background: #e3f0e6; font-weight: 600; }
 td.apart { background: #fbe9dd; }
@@ -55,6 +57,8 @@ svg .person, .key .person { fill: var(--person); background: var(--person); }
   h2, h3 { break-after: avoid; } table, figure, .summary { break-inside: avoid; }
   * { print-color-adjust: exact; } @page { margin: 18mm; } }
 """
+
+TOP = 15
 
 ASSUMPTIONS = (
     "Only blind judgements of items count whose draw did not depend on the model's score.",
@@ -123,9 +127,9 @@ def _classes(found: Classification) -> list[str]:
     ]
     directions = [
         [f"{d.model} / {d.person}", _of(d.share), _percent(d.share.value), _band(d.share.low, d.share.high)]
-        for d in found.directions[:30]
+        for d in found.directions[:TOP]
     ]
-    more = len(found.directions) - 30
+    more = len(found.directions) - TOP
     p = found.margins_p
     chance = [["AC1", *_estimate(found.ac1)], ["kappa", *_estimate(found.kappa)]]
     return [
@@ -156,7 +160,7 @@ def _crosstab(found: Classification) -> str:
         )
         rows.append(f'<tr><th scope="row">{escape(label)}</th>{"".join(cells)}</tr>')
     return (
-        '<div class="wide"><table><caption>Rows: the model. Columns: the person.</caption>'
+        '<div class="wide" tabindex="0"><table><caption>Rows: the model. Columns: the person.</caption>'
         f'<thead><tr><th scope="col">model</th>{names}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )
 
@@ -190,7 +194,9 @@ def _boxes(found: Detection) -> list[str]:
         f"<h3>Against the truth of {found.model.pictures:,} pictures read again</h3>"
         if found.model.pictures
         else "",
-        _table(("", "found", "missed", "share", "false", "share"), truth) if found.model.pictures else "",
+        _table(("", "found", "missed", "of the true", "false", "of the drawn"), truth)
+        if found.model.pictures
+        else "",
     ]
 
 
@@ -315,7 +321,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, text: Sequenc
         "<tr>" + "".join(f"<td{kind(i)}>{escape(cell)}</td>" for i, cell in enumerate(row)) + "</tr>"
         for row in rows
     )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def _figure(svg: str, caption: str) -> str:
