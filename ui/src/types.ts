@@ -59,7 +59,8 @@ export type Rollout = {
 };
 export type RolloutDetail = Rollout & {
   verdicts: Verdict[]; evidence: { step: number; gate: string; x1: number; x0: number; n1: number; n0: number }[];
-  moves: Move[]; now_us: number; waits?: string[];
+  moves: Move[]; now_us: number; waits?: string[]; asks?: string | null; approved_by?: string | null;
+  outstanding?: Record<string, number>; forecast?: { requests: number | null; seconds: number | null; sentence: string } | null;
 };
 
 export type Certificate = {

@@ -257,6 +257,14 @@ def _print(found: dict[str, Any]) -> None:
         print(f"  {step['step'] + 1}. {what:<14} {step['state']:<6} {step['requests']} requests")
         for sentence in step["sentences"]:
             print(f"       {sentence}")
+    for gate, number in found["outstanding"].items():
+        print(f"  outstanding: {number} requests without {gate.replace('_', ' ')} yet")
+    if found["forecast"]:
+        print(f"  forecast: {found['forecast']['sentence']}")
+    if found["asks"]:
+        print(f"  asks: {found['asks']}")
+    if found["approved_by"]:
+        print(f"  approved by {found['approved_by']}")
     for waits in found["waits"]:
         print(f"  waits: {waits}")
     for move in found["moves"]:

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { post } from "../api";
-import { ago, clock, short, value, words } from "../format";
+import { ago, clock, count, short, value, words } from "../format";
 import { useData } from "../live";
 import { Badge } from "../parts/badge";
 import { Confirm } from "../parts/confirm";
@@ -70,6 +70,7 @@ function Detail({ rollout: r, done }: { rollout: RolloutDetail; done: () => void
         {r.reason && <p>{r.reason}</p>}
         <p class="quiet">At this step since {ago(r.step_started_us, r.now_us)} · attempt {r.attempt} · started by {r.created_by} · <code>{r.candidate}</code></p>
         {(r.waits ?? []).length > 0 && <ul class="waits">{(r.waits ?? []).map((w) => <li key={w}>{w}</li>)}</ul>}
+        <Outlook rollout={r} />
         {operates() && OPEN.includes(r.state) && <Commands rollout={r} done={done} />}
       </Card>
       <Card title="Evidence" wide>
@@ -93,8 +94,38 @@ function Detail({ rollout: r, done }: { rollout: RolloutDetail; done: () => void
   );
 }
 
+/** Whose word is wanted, when the step can be decided, and what is still on its way. */
+function Outlook({ rollout: r }: { rollout: RolloutDetail }) {
+  const rows = [
+    r.asks && (["Asks", r.asks] as const),
+    r.approved_by && (["Approved by", r.approved_by] as const),
+    r.forecast && (["Forecast", r.forecast.sentence] as const),
+    ...Object.entries(r.outstanding ?? {}).map(([gate, n]) => ["Outstanding", `${count(n)} requests without ${words(gate)} yet`] as const),
+  ].filter(Boolean) as (readonly [string, string])[];
+  if (rows.length === 0) return null;
+  return <dl class="numbers">{rows.map(([k, v]) => <div key={k + v}><dt>{k}</dt><dd>{v}</dd></div>)}</dl>;
+}
+
 export function Numbers({ of }: { of: Record<string, unknown> }) {
   return <dl class="numbers">{Object.entries(of).map(([k, v]) => <div key={k}><dt>{words(k)}</dt><dd>{typeof v === "number" ? Number(v.toPrecision(4)) : value(v)}</dd></div>)}</dl>;
+}
+
+/** Go to another step; back draws anew and begins with no evidence. */
+function Jump({ rollout: r, done }: { rollout: RolloutDetail; done: () => void }) {
+  const others = (r.plan.steps ?? []).map((step, i) => ({ step, i })).filter(({ i }) => i !== r.step);
+  const [chosen, setTo] = useState(0);
+  const to = others.some(({ i }) => i === chosen) ? chosen : (others[0]?.i ?? 0);
+  if (others.length === 0) return null;
+  const text = to < r.step ? "Requests are drawn anew and the evidence begins at nothing; this counts as another attempt." : "Steps between are left out, with what they would have shown.";
+  return (
+    <>
+      <label class="inline">Step
+        <select value={to} onChange={(e) => setTo(Number(e.currentTarget.value))}>{others.map(({ step, i }) => <option key={i} value={i}>{i + 1}: {stepName(step)}</option>)}</select>
+      </label>
+      <Confirm label="Jump" title={`Jump to step ${to + 1}?`} text={text}
+        onConfirm={(reason) => attempt(() => post(`/api/rollouts/${encodeURIComponent(r.id)}/jump`, { reason, step: to }), "The rollout jumped.").then(done)} />
+    </>
+  );
 }
 
 function Commands({ rollout: r, done }: { rollout: RolloutDetail; done: () => void }) {
@@ -106,9 +137,11 @@ function Commands({ rollout: r, done }: { rollout: RolloutDetail; done: () => vo
     <div class="row commands">
       {r.state === "running" && <Confirm label="Pause" title={`Pause ${name}?`} text="The share stays as it is; no step is taken until you resume." onConfirm={run("pause", "The rollout is paused.")} />}
       {r.state === "paused" && <Confirm label="Resume" primary title={`Resume ${name}?`} text="Steps are taken again when their gates allow it." onConfirm={run("resume", "The rollout runs again.")} />}
+      {r.state === "running" && steps[r.step]?.approve && !r.approved_by && <Confirm label="Approve" primary title={`Approve this step of ${name}?`} text="It goes on once everything else that the step wants is there. Any move makes the approval void." onConfirm={run("approve", "The step is approved.")} />}
       {r.state === "running" && <Confirm label="Promote" title={`Promote ${name} now?`} text={`It goes to ${stepName(steps[r.step + 1] ?? steps.at(-1))} without waiting for the rest of the evidence. This is your decision, and recorded as yours.`} onConfirm={run("promote", "The candidate is promoted.")} />}
       {r.state === "draft" ? <Confirm label="Cancel" title={`Cancel ${name}?`} text="The draft is closed." onConfirm={run("cancel", "The rollout is cancelled.")} />
         : <Confirm label="Roll back" danger title={`Roll back ${name}?`} text={`${r.stable ? short(r.stable) : "People"} answer every request again, within a fraction of a second.`} onConfirm={run("rollback", "Rolled back.")} />}
+      {r.state !== "draft" && <Jump rollout={r} done={done} />}
     </div>
   );
 }

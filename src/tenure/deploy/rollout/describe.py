@@ -12,14 +12,20 @@ from sqlalchemy.engine import Connection
 from tenure.data import tables as t
 from tenure.deploy.rollout import advance, evidence, labels, store
 from tenure.deploy.rollout.advance import ACTIVE, Progress, Rollout, Verdict
-from tenure.deploy.rollout.judge import REQUESTS, Count
+from tenure.deploy.rollout.forecast import forecast
+from tenure.deploy.rollout.judge import OUTSTANDING, REQUESTS, Count
+from tenure.deploy.rollout.plan import WRONG
 from tenure.errors import MissingError
 
 _I, _P = t.review_items.c, t.item_predictions.c
 
 
 def describe(conn: Connection, number: str, now_us: int) -> dict[str, Any]:
-    """Return the row, `ladder`, `verdicts`, `evidence`, `moves`, `waits` and `answered`; raises MissingError."""
+    """Return the row with all that is known beside it, as JSON values.
+
+    `ladder`, `verdicts`, `evidence`, `moves`, `waits`, `forecast`, `outstanding` labels, whom it `asks`, who
+    approved the step (`approved_by`) and what the candidate `answered`. Raises MissingError.
+    """
     row = conn.execute(sa.select(t.rollouts).where(t.rollouts.c.id == number)).mappings().first()
     if row is None:
         raise MissingError(f"there is no rollout {number!r}", at="id")
@@ -33,6 +39,9 @@ def describe(conn: Connection, number: str, now_us: int) -> dict[str, Any]:
         "evidence": [{"rollout": number, **msgspec.to_builtins(c)} for c in counts],
         "moves": _moves(conn, number),
         "waits": _waits(conn, rollout, stored, now_us),
+        "forecast": _forecast(conn, rollout, stored, now_us),
+        "outstanding": _outstanding(counts),
+        "asks": _asks(conn, rollout),
         "approved_by": store.approved_by(conn, rollout),
         "answered": answered(conn, rollout, counts),
         "now_us": now_us,
@@ -109,6 +118,33 @@ def _waits(conn: Connection, rollout: Rollout, stored: dict[tuple[int, str], Ver
     here = [v for (step, _), v in stored.items() if step == rollout.step]
     waits = advance.waits(rollout, here, progress(conn, rollout, now_us), now_us)
     return [*(["an operator to resume it"] if rollout.state == "paused" else []), *waits]
+
+
+def _outstanding(counts: tuple[Count, ...]) -> dict[str, int]:
+    late = sum(c.n0 for c in counts if c.gate == OUTSTANDING)
+    return {WRONG: late} if late else {}
+
+
+def _forecast(
+    conn: Connection, rollout: Rollout, stored: dict[tuple[int, str], Verdict], now_us: int
+) -> dict[str, Any] | None:
+    """Return when the step can be decided; None of a rollout that has ended."""
+    if rollout.state not in ACTIVE:
+        return None
+    here = [v for (step, _), v in stored.items() if step == rollout.step]
+    return dict(msgspec.to_builtins(forecast(rollout, here, progress(conn, rollout, now_us), now_us)))
+
+
+def _asks(conn: Connection, rollout: Rollout) -> str | None:
+    """Say whose word is wanted, or None."""
+    if rollout.state not in ACTIVE:
+        return None
+    if rollout.state == "paused":
+        return "an operator resumes it or ends it"
+    if not rollout.plan.steps[rollout.step].approve or store.approved_by(conn, rollout):
+        return None
+    who = f"anybody but {rollout.created_by}" if rollout.plan.second_person else "an operator"
+    return f"{who} approves step {rollout.step + 1}"
 
 
 def _verdicts(conn: Connection, number: str) -> list[dict[str, Any]]:

@@ -145,7 +145,7 @@ class _Case:
             what = words(self.spec.bad)[2]
             return self._say(Outcome.NO_DATA, f"no {what} of {self.rollout.candidate} in this step yet", numbers)
         if (few := self._too_few()) is not None:
-            return self._say(Outcome.WAIT, few, numbers)
+            return self._say(Outcome.WAIT, few[0], numbers | {"missing": few[1]})
         if self.rollout.plan.advance == "shown":
             return self._shown(numbers, worst, reached)
         return self._not_contradicted(numbers, explain=explain)
@@ -167,8 +167,8 @@ class _Case:
         said = f"{self._seen()}: {'shown' if done else 'not yet shown'} to be below {bound:.3g}; {aside}"
         return self._say(Outcome.PASS if done else Outcome.WAIT, said, numbers)
 
-    def _too_few(self) -> str | None:
-        """Say what is missing: a gate that could not have failed at this step does not pass either."""
+    def _too_few(self) -> tuple[str, float] | None:
+        """Say what is missing, also as a number: a gate that could not have failed here does not pass either."""
         plan = self.rollout.plan
         share = PAIRED if self.paired else self.share
         expected = self.here.n1 if self.paired else (self.here.n1 + self.here.n0) * share
@@ -178,10 +178,11 @@ class _Case:
             needed, what = MIN_UNITS, "units" if plan.assign == "unit" else "units in an epoch"
         if expected >= needed:
             return None
-        return (
+        said = (
             f"{expected:,.0f} {what} of {self.rollout.candidate} in this step; with fewer than {needed:,} "
             f"{words(self.spec.bad)[1]} could not be told from chance"
         )
+        return said, math.ceil((needed - expected) / (1.0 if self.paired else share))
 
     def _not_contradicted(self, numbers: dict[str, float], *, explain: bool) -> Verdict:
         said = f"{self._seen()}: no evidence of harm ({self._evidence(numbers)})"

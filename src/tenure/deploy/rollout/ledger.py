@@ -208,7 +208,10 @@ class Rollouts:
     def describe(self, number: str) -> dict[str, Any]:
         """Return a rollout with its ladder, evidence and moves as JSON values; raises MissingError."""
         with self.state.read() as conn:
-            return description.describe(conn, number, self.state.now_us())
+            found = description.describe(conn, number, self.state.now_us())
+        if found["state"] in advance.ACTIVE and found["endpoint"] in self._reactions:
+            found["outstanding"] |= self._reactions[found["endpoint"]].outstanding()
+        return found
 
     def stable(self, conn: Connection, endpoint: str) -> str | None:
         """Return the version in force, or None while only people decide."""
