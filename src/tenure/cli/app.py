@@ -11,6 +11,7 @@ import typer
 from tenure.cli import (
     alarms,
     capacity,
+    certificates,
     dataset,
     demo,
     history,
@@ -66,6 +67,7 @@ for _group in (
     reviews,
     alarms,
     capacity,
+    certificates,
     maintain,
     dataset,
     history,

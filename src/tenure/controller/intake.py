@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from tenure.data.frames import Frame
 from tenure.data.records import Flag, Kind, Status, encode_id
+from tenure.deploy.automation.certificates import count_decisions
 from tenure.deploy.review.items import ItemPrediction, NewItem
 from tenure.deploy.review.queue import ReviewQueue
 from tenure.deploy.rollout.ledger import Rollouts
@@ -58,6 +59,7 @@ class Intake:
             rows = rows_of(group)
             self._monitor.observe(conn, rows)
             self._count(conn, rows)
+            self._use(conn, rows)
         self._remember(conn, predictions)
         self._outcomes(conn, [f for f in known if f.kind == Kind.OUTCOME])
 
@@ -76,6 +78,15 @@ class Intake:
             for frame in frames:
                 if frame.schema.endpoint == endpoint:
                     self._rollouts.saw(rollout, frame.run, frame.columns(), frame.schema.versions)
+
+    def _use(self, conn: Connection, rows: Rows) -> None:
+        """Count automated decisions where certificates end by them."""
+        if self._endpoints[rows.endpoint].automation.certificate.decisions is None:
+            return
+        versions = rows.columns["version"][rows.columns["route"] == Route.AUTO]
+        for number, automated in zip(*np.unique(versions, return_counts=True), strict=True):
+            if number < len(rows.versions):
+                count_decisions(conn, rows.endpoint, rows.versions[int(number)], int(automated))
 
     def _items(self, frames: Sequence[Frame]) -> tuple[list[NewItem], list[ItemPrediction]]:
         items: list[NewItem] = []

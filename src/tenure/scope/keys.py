@@ -22,6 +22,7 @@ class Meaning(NamedTuple):
 SHOWN = "shown"
 _SCOPE, _SERVING, _ROUTER = "scope.rules", "deploy.serving", "deploy.router"
 _AUTOMATION, _REVIEW, _ROLLOUT = "deploy.automation", "deploy.review", "deploy.rollout"
+_LOSS = "deploy.loss"
 _MONITOR, _RETRAIN, _SYSTEM, _LOG = "monitor", "maintain", "system", "data"
 _CONTROLLER = "controller"
 
@@ -145,14 +146,14 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "decisions": Meaning("Automated decisions of the version after which it lapses, too.", _AUTOMATION),
     },
     p.LossSpec: {
-        "tolerance": Meaning("A number is wrong when it is off by more than this.", _AUTOMATION),
+        "tolerance": Meaning("A number is wrong when it is off by more than this.", _LOSS),
         "iou": Meaning(
-            "Boxes are wrong when one is missed, false or of another class at this overlap.", _AUTOMATION
+            "Boxes are wrong when one is missed, false or of another class at this overlap.", _LOSS
         ),
-        "word_error": Meaning("A text is wrong when more than this share of the words is.", _AUTOMATION),
+        "word_error": Meaning("A text is wrong when more than this share of the words is.", _LOSS),
         "costs": Meaning(
             "Truth -> answer -> cost of that mistake; the bound is on the mean, in parts of the dearest.",
-            _AUTOMATION,
+            _LOSS,
         ),
     },
     p.Automation: {

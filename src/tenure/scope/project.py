@@ -165,9 +165,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class LossSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What counts as wrong, one of: a number off by more than `tolerance`; boxes that do not match at `iou`;
-    more than a share `word_error` of the words; `costs` of truth and answer. None: another value.
-    """
+    """What counts as wrong; at most one key. Without any: another value than the truth."""
 
     tolerance: Amount | None = None
     iou: Part | None = None

@@ -192,14 +192,44 @@ def weighted_log_e(cells: Sequence[Drawn], *, bound: float, floor: float) -> flo
     return float(logsumexp(total) - math.log(len(eta)))
 
 
+def betting_steps(losses: Floats, chances: Floats, bound: float, floor: float = 1.0) -> Floats:
+    """Return the log factors, one row per label, one column per bet, against "the mean loss is at least `bound`".
+
+    Args:
+        losses: in [0, 1].
+        chances: of each label of having been drawn, at least `floor`.
+        bound: on the mean loss of all eligible items.
+        floor: least chance of any eligible item.
+
+    Source: Waudby-Smith and Ramdas, 2010.09686; Xu, Karampatziakis and Mineiro, 2406.10490.
+    """
+    _check_losses(losses)
+    if floor <= 0.0 or (chances < floor).any():
+        raise ValueError(f"every item needs a chance of at least {floor} > 0 of being labelled")
+    eta = _BETS * floor / (1.0 - bound)
+    return np.asarray(np.log1p(-np.multiply.outer((losses - bound) / chances, eta)))
+
+
+def revoking_steps(losses: Floats, bound: float) -> Floats:
+    """Return the log factors, one row per label, against "the mean loss is at most `bound`"."""
+    _check_losses(losses)
+    return np.asarray(np.log1p(np.multiply.outer(losses - bound, _BETS / bound)))
+
+
+def mixed(totals: Floats) -> Floats:
+    """Return the log of the mean over the bets (last axis) of their log wealth."""
+    return np.asarray(logsumexp(totals, axis=-1) - math.log(len(_BETS)))
+
+
+def _check_losses(losses: Floats) -> None:
+    if ((losses < 0.0) | (losses > 1.0)).any():
+        raise ValueError("losses must lie in [0, 1]")
+
+
 def bounded_loss_log_e(losses: Sequence[float], bound: float) -> float:
     """Return the log e-value against "the mean loss is at least `bound`" for losses in [0, 1]."""
     values = np.asarray(losses, float)
-    if ((values < 0.0) | (values > 1.0)).any():
-        raise ValueError("losses must lie in [0, 1]")
-    eta = _BETS / (1.0 - bound)
-    total = np.log1p(-np.multiply.outer(eta, values - bound)).sum(axis=1)
-    return float(logsumexp(total) - math.log(len(eta)))
+    return float(mixed(betting_steps(values, np.ones(len(values)), bound).sum(axis=0)))
 
 
 def _beta_log_e(n: Floats, k: Floats, bound: float, *, prior: tuple[float, float], below: bool) -> Floats:

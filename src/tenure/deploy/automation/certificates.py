@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
+from tenure.deploy import loss
 from tenure.deploy.automation import lineage
 from tenure.deploy.automation.items import Label
-from tenure.stats.certificate import revoke_log_es
+from tenure.scope.project import LossSpec
+from tenure.stats.certificate import mixed, revoke_log_es, revoking_steps
 
 Row = sa.RowMapping
+
+METHOD = 1
+"""Version of the method: a certificate is recomputed only by the method that issued it."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """The column `evidence`: all that `verify` needs to compute a certificate again.
+
+    Attributes:
+        method: `METHOD` when it was issued.
+        counts: of the lineage at that moment.
+        grid: its thresholds, safest first.
+        chosen: index of the certified one.
+        attempt: how often this version, answer and bound were tried, this time included.
+        after_item: only items with a higher number counted.
+        last_item: last counted item.
+    """
+
+    method: int
+    counts: lineage.Counts
+    grid: tuple[float, ...]
+    chosen: int
+    attempt: int
+    after_item: int
+    last_item: int
+
+
+def evidence_of(row: Row) -> Evidence | None:
+    """Return the evidence of a certificate; None for one issued before evidence was kept."""
+    return msgspec.json.decode(row["evidence"], type=Evidence) if row["evidence"] else None
+
+
+def loss_of(row: Row) -> LossSpec:
+    """Return what counts as wrong for a certificate."""
+    found = evidence_of(row)
+    return found.counts.loss if found else loss.EQUAL
 
 
 def in_force(conn: Connection, endpoint: str) -> list[Row]:
@@ -42,14 +84,18 @@ def issue(
     last_item: int,
     now_us: int,
     life_us: int,
+    decisions: int | None = None,
 ) -> Row:
     """Write the certificate of threshold `j` of a lineage.
 
-    One lineage gives certificates for one life only: those after the first lapse with the first.
+    One lineage gives certificates for one life only: those after the first lapse with the first, by time and by
+    decisions.
     """
     c = t.certificates
-    first = conn.execute(sa.select(sa.func.min(c.c.issued_us)).where(c.c.lineage == line["id"])).scalar()
-    values = {
+    query = sa.select(sa.func.min(c.c.issued_us), sa.func.max(c.c.decided)).where(c.c.lineage == line["id"])
+    first, decided = conn.execute(query).one()
+    evidence = Evidence(METHOD, counts, tuple(grid), j, int(line["attempt"]), int(line["after_item"]), last_item)
+    values: dict[str, Any] = {
         "endpoint": line["endpoint"],
         "version": line["version"],
         "side": line["side"],
@@ -69,44 +115,74 @@ def issue(
         "audit_k": 0,
         "revoke_log_e": 0.0,
         "last_item": last_item,
+        "decisions": decisions,
+        "decided": int(decided or 0),
+        "evidence": msgspec.json.encode(evidence).decode(),
+        "audit_losses": "",
     }
     values["claim"] = claim(values, counts, attempt=line["attempt"])
     key = conn.execute(c.insert().values(**values)).inserted_primary_key
     return conn.execute(sa.select(c).where(c.c.id == (key[0] if key else 0))).mappings().one()
 
 
-def claim(values: dict[str, object], counts: lineage.Counts, *, attempt: int) -> str:
+def claim(values: Mapping[str, Any], counts: lineage.Counts, *, attempt: int) -> str:
     """Say what the certificate claims, against what, and until when."""
-    delta, until = float(str(values["delta"])), int(str(values["expires_us"]))
     what = "answers" if values["side"] == "*" else f"answers {values['side']!r}"
-    again = "disagreements were read again" if counts.single and not counts.single_wrong else ""
-    against = f"{counts.reference}{' (' + again + ')' if again else ''}"
-    end_day = datetime.fromtimestamp(until / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    again = " (disagreements were read again)" if counts.single and not counts.single_wrong else ""
+    end_day = datetime.fromtimestamp(values["expires_us"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    most = f" or {values['decisions']} decisions" if values["decisions"] else ""
     return (
-        f"With {100 * (1 - delta):g} % confidence, fewer than {100 * float(str(values['bound'])):g} % of the "
-        f"{what} of {values['version']} with confidence {values['threshold']:.4g} or more are wrong, judged "
-        f"against {against}: {values['k']} errors in {values['n']} blind labels, attempt {attempt}. "
-        f"It holds while cases come from the same source, at most until {end_day}."
+        f"With {100 * (1 - values['delta']):g} % confidence, {_risk(values, counts, what)}, judged "
+        f"against {counts.reference}{again}: {values['k']} errors in {values['n']} blind labels, "
+        f"attempt {attempt}. "
+        f"It holds while cases come from the same source, at most until {end_day}{most}."
     )
+
+
+def _risk(values: Mapping[str, Any], counts: lineage.Counts, what: str) -> str:
+    bound, sure = f"{100 * values['bound']:g} %", f"confidence {values['threshold']:.4g} or more"
+    answers = f"the {what} of {values['version']} with {sure}"
+    if loss.bounded(counts.loss):
+        return f"the mean loss ({loss.words_of(counts.loss)}) of {answers} is below {bound}"
+    meaning = f" ({loss.words_of(counts.loss)})" if counts.loss != loss.EQUAL else ""
+    return f"fewer than {bound} of {answers} are wrong{meaning}"
 
 
 def audit(conn: Connection, row: Row, labels: Sequence[Label], *, last_item: int) -> bool:
     """Count audited items against a certificate; returns whether they revoke it.
 
-    An item without a truth is passed over. The null is "at most `bound` of the automated answers are wrong".
+    An item without a truth is passed over. The null is "the mean loss of the automated answers is at most
+    `bound`"; the largest evidence ever reached counts.
     """
-    known = [x for x in labels if x.wrong is not None and x.score >= row["threshold"]]
+    known = [x for x in labels if x.loss is not None and x.score >= row["threshold"]]
     n, k, best = int(row["audit_n"]), int(row["audit_k"]), float(row["revoke_log_e"])
+    seen = dict[str, int](json.loads(row["audit_losses"] or "{}"))
     if known:
-        ns = n + np.arange(1.0, len(known) + 1.0)
-        ks = k + np.cumsum([float(bool(x.wrong)) for x in known])
-        best = max(best, float(revoke_log_es(ns, ks, row["bound"]).max()))
-        n, k = n + len(known), int(ks[-1])
+        losses = np.array([float(x.loss or 0.0) for x in known])
+        if loss.bounded(loss_of(row)):
+            best = max(best, _revoking(seen, losses, row["bound"]))
+            for value in losses.tolist():
+                seen[repr(value)] = seen.get(repr(value), 0) + 1
+        else:
+            ns, ks = n + np.arange(1.0, len(known) + 1.0), k + np.cumsum(losses)
+            best = max(best, float(revoke_log_es(ns, ks, row["bound"]).max()))
+        n, k = n + len(known), k + int((losses > 0.0).sum())
     if known or last_item > row["last_item"]:
-        c = t.certificates
-        conn.execute(
-            c.update()
-            .where(c.c.id == row["id"])
-            .values(audit_n=n, audit_k=k, revoke_log_e=best, last_item=max(last_item, row["last_item"]))
-        )
+        c, last = t.certificates, max(last_item, row["last_item"])
+        values: dict[str, Any] = {"audit_n": n, "audit_k": k, "revoke_log_e": best, "last_item": last}
+        values["audit_losses"] = json.dumps(seen) if seen else ""
+        conn.execute(c.update().where(c.c.id == row["id"]).values(**values))
     return best >= -math.log(row["delta"])
+
+
+def _revoking(seen: Mapping[str, int], losses: npt.NDArray[np.float64], bound: float) -> float:
+    before = revoking_steps(np.array([float(v) for v in seen]), bound)
+    start = np.array(list(seen.values()), float) @ before
+    return float(mixed(start + revoking_steps(losses, bound).cumsum(axis=0)).max())
+
+
+def count_decisions(conn: Connection, endpoint: str, version: str, automated: int) -> None:
+    """Add automated decisions of a version to the lives of its certificates in force."""
+    c = t.certificates
+    which = (c.c.endpoint == endpoint) & (c.c.version == version) & (c.c.state == "valid")
+    conn.execute(c.update().where(which).values(decided=c.c.decided + automated))

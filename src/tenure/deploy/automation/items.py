@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
+from tenure.deploy import loss
+from tenure.scope.project import LossSpec
 from tenure.types import Level
 
 CHUNK = 250
@@ -31,7 +33,7 @@ class Item(msgspec.Struct, frozen=True):
         number: draw order.
         said: the version's answer as text, as the policy's thresholds spell it.
         score: its confidence in [0, 1].
-        wrong: the answer differs from the truth; None without a truth or where the reader saw the answer.
+        loss: of the answer, in [0, 1]; None without a truth or where the reader saw the answer.
         closed: the truth has come, or none will come any more.
         single: the truth is one reader's word.
     """
@@ -39,27 +41,35 @@ class Item(msgspec.Struct, frozen=True):
     number: int
     said: str
     score: float
-    wrong: bool | None
+    loss: float | None
     closed: bool
     single: bool
 
 
 class Label(msgspec.Struct, frozen=True):
-    """One item whose turn came: right, wrong, or without a usable truth (`wrong` is None)."""
+    """One item whose turn came: its loss in [0, 1], or None without a usable truth."""
 
     number: int
     score: float
-    wrong: bool | None
+    loss: float | None
     single: bool
+
+    @property
+    def wrong(self) -> bool | None:
+        """Whether the answer was wrong at all."""
+        return None if self.loss is None else self.loss > 0.0
 
 
 def read(
-    conn: Connection, endpoint: str, version: str, *, side: str, sample: Sample, after: int, limit: int = CHUNK
-) -> list[Item]:
+    conn: Connection, endpoint: str, version: str, *, side: str, sample: Sample, after: int, limit: int = CHUNK,
+    by: LossSpec = loss.EQUAL,
+) -> list[Item]:  # fmt: skip
     """Return the items above `after` that `version` answered with `side` and a confidence, in draw order."""
     i, p = t.review_items.c, t.item_predictions.c
     query = (
-        sa.select(i.number, i.state, i.blind, i.truth, i.source, p.value, p.confidence)
+        sa.select(
+            i.number, i.state, i.blind, i.truth, i.truth_regions, i.source, p.value, p.confidence, p.regions
+        )
         .join(t.item_predictions, (p.item == i.id) & (p.version == version))
         .where(i.endpoint == endpoint, i.number > after, p.confidence.is_not(None))
         .where(fair() if sample == "fair" else (p.automated == 1) & i.level.not_in(UNIFORM))
@@ -68,7 +78,7 @@ def read(
     )
     if side != "*":
         query = query.where(p.value.in_(_spellings(side)))
-    return [_item(row) for row in conn.execute(query).mappings()]
+    return [_item(row, by) for row in conn.execute(query).mappings()]
 
 
 def fair() -> sa.ColumnElement[bool]:
@@ -111,6 +121,7 @@ def take(
     after: int,
     now_us: int,
     wait_us: int,
+    by: LossSpec = loss.EQUAL,
     limit: int = 8 * CHUNK,
 ) -> tuple[list[Label], int]:
     """Return the labels whose turn came, strictly in draw order, and the number up to which all is counted.
@@ -120,7 +131,7 @@ def take(
     labels: list[Label] = []
     last = after
     while len(labels) < limit:
-        chunk = read(conn, endpoint, version, side=side, sample=sample, after=last)
+        chunk = read(conn, endpoint, version, side=side, sample=sample, after=last, by=by)
         ready = list(_in_turn(conn, endpoint, chunk, overdue_us=now_us - wait_us))
         labels += ready
         last = ready[-1].number if ready else last
@@ -139,7 +150,7 @@ def _in_turn(conn: Connection, endpoint: str, chunk: Sequence[Item], *, overdue_
     for item in chunk:
         if not item.closed and not _overtaken(conn, endpoint, item.number, overdue_us):
             return
-        yield Label(item.number, item.score, item.wrong if item.closed else None, item.single)
+        yield Label(item.number, item.score, item.loss if item.closed else None, item.single)
 
 
 def _overtaken(conn: Connection, endpoint: str, number: int, overdue_us: int) -> bool:
@@ -150,15 +161,15 @@ def _overtaken(conn: Connection, endpoint: str, number: int, overdue_us: int) ->
     return conn.execute(query).first() is not None
 
 
-def _item(m: sa.RowMapping) -> Item:
-    value, truth = json.loads(m["value"]), m["truth"]
+def _item(m: sa.RowMapping, by: LossSpec) -> Item:
+    said, truth = loss.stored(m["value"], m["regions"]), m["truth"]
     resolved, score = m["state"] == "resolved", float(m["confidence"])
     usable = resolved and truth is not None and m["blind"]
     return Item(
         number=int(m["number"]),
-        said=str(value),
+        said=str(said.value),
         score=0.0 if math.isnan(score) else score,
-        wrong=json.loads(truth) != value if usable else None,
+        loss=loss.of(by, loss.stored(truth, m["truth_regions"]), said) if usable else None,
         closed=resolved or m["state"] == "expired",
         single=m["source"] not in ("agreed", "adjudicated"),
     )

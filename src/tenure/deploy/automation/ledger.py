@@ -12,13 +12,14 @@ from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.data.state import State, dumps
-from tenure.deploy.automation import certificates, levels, lineages, policies, report
+from tenure.deploy.automation import certificates, informed, levels, lineages, policies, report
 from tenure.deploy.automation.progress import Move, Progress
 from tenure.deploy.automation.shadow_report import blind_table
 from tenure.deploy.router import Policy
 from tenure.errors import ConflictError, MissingError
 from tenure.model.registry import refuses_partial
 from tenure.scope.project import EndpointSpec
+from tenure.stats.agreement import Table
 from tenure.types import Level
 
 SYSTEM = "tenure"
@@ -178,7 +179,7 @@ class Automation:
         return msgspec.structs.replace(
             self._certainty(conn, endpoint, version),
             labels=table.n,
-            informative=levels.informative(table),
+            informative=self._informative(conn, endpoint, version, table, after=since),
             note=refuses_partial(conn, version) or "; ".join(r["note"] for r in lines if r["note"]),
         )
 
@@ -189,6 +190,13 @@ class Automation:
             level, stable = self.level_in(conn, endpoint), self._stable(conn, endpoint)
             evidence = self.evidence(conn, endpoint, stable)
             return report.automation(conn, endpoint, spec=spec, level=level, evidence=evidence)
+
+    def _informative(self, conn: Connection, endpoint: str, version: str, table: Table, *, after: int) -> bool:
+        """Say whether the answers tell anything: by class where there are classes, else against a constant."""
+        output, by = self._spec(endpoint).output, self._spec(endpoint).automation.loss
+        if by.iou is None and (output is None or output.kind == "label"):
+            return levels.informative(table)
+        return informed.better_than_constant(informed.read(conn, endpoint, version, after=after), by)
 
     # ---- parts of reconcile
 

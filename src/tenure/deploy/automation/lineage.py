@@ -5,20 +5,33 @@ Pure: counts and labels in, counts out. A lineage spends its delta once, however
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
+from tenure.deploy import loss
 from tenure.deploy.automation.items import Label
+from tenure.scope.project import LossSpec
 from tenure.stats import certificate, interval
+
+Floats = npt.NDArray[np.float64]
 
 MAX_MISSING = 0.05
 """Nothing is issued when a larger share of the labels is missing."""
 
 MIN_SIDE = 50
 """Scores of the side itself before its grid is fixed: one per threshold."""
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """Labels of one loss: how many at or above each threshold."""
+
+    loss: float
+    n: tuple[int, ...]
 
 
 class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,6 +48,11 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
         missing: labels that never came.
         single: labels that rest on one reader.
         single_wrong: disagreements that rest on one reader.
+        loss: what counts as wrong; fixed when the lineage is opened.
+        cells: where losses between 0 and 1 occur, counts by loss; `k` counts every loss above 0 then.
+        wrong: draw numbers of the labels with a loss, for whoever counts again.
+        gaps: draw numbers of the labels that never came.
+        digest: chained hash of all counted labels in order; None in counts older than it.
     """
 
     since: int = 0
@@ -47,6 +65,11 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
     missing: int = 0
     single: int = 0
     single_wrong: int = 0
+    loss: LossSpec = loss.EQUAL
+    cells: tuple[Cell, ...] = ()
+    wrong: tuple[int, ...] = ()
+    gaps: tuple[int, ...] = ()
+    digest: str | None = None
 
     @property
     def labels(self) -> int:
@@ -70,10 +93,12 @@ class Forecast(msgspec.Struct, frozen=True):
     share: float
 
 
-def start(grid: Sequence[float], *, since: int, renewal: bool = False) -> Counts:
+def start(
+    grid: Sequence[float], *, since: int, renewal: bool = False, by: LossSpec = loss.EQUAL
+) -> Counts:  # fmt: skip
     """Return empty counts on a fixed grid."""
     zero = (0,) * len(grid)
-    return Counts(since=since, renewal=renewal, n=zero, k=zero, log_e=(0.0,) * len(grid))
+    return Counts(since=since, renewal=renewal, n=zero, k=zero, log_e=(0.0,) * len(grid), loss=by, digest="")
 
 
 def pilot(counts: Counts, scores: Sequence[float], seen: int) -> Counts:
@@ -97,7 +122,12 @@ def advance(counts: Counts, grid: Sequence[float], bound: float, labels: Sequenc
     bad = np.array([x.wrong is not False for x in labels])[:, None]
     n = np.asarray(counts.n) + above.cumsum(axis=0)
     k = np.asarray(counts.k) + (above & bad).cumsum(axis=0)
-    log_e = certificate.certify_log_es(n.astype(float), k.astype(float), bound)
+    cells = counts.cells
+    if loss.bounded(counts.loss):
+        log_e = _bets(counts, above, labels, bound)
+        cells = _cells(counts, above, labels)
+    else:
+        log_e = certificate.certify_log_es(n.astype(float), k.astype(float), bound)
     best = np.maximum(np.asarray(counts.log_e), log_e.max(axis=0))
     return msgspec.structs.replace(
         counts,
@@ -107,7 +137,51 @@ def advance(counts: Counts, grid: Sequence[float], bound: float, labels: Sequenc
         missing=counts.missing + sum(x.wrong is None for x in labels),
         single=counts.single + sum(x.single and x.wrong is not None for x in labels),
         single_wrong=counts.single_wrong + sum(x.single and x.wrong is True for x in labels),
+        cells=cells,
+        wrong=(*counts.wrong, *(x.number for x in labels if x.wrong)),
+        gaps=(*counts.gaps, *(x.number for x in labels if x.loss is None)),
+        digest=None if counts.digest is None else _chained(counts.digest, labels),
     )
+
+
+def _chained(digest: str, labels: Sequence[Label]) -> str:
+    for x in labels:
+        told = None if x.loss is None else float(x.loss)
+        text = f"{digest}|{x.number}|{float(x.score)!r}|{told!r}|{int(x.single)}"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+    return digest
+
+
+def mean_loss(counts: Counts, j: int) -> float:
+    """Return the mean loss at or above threshold `j`; 0 without labels."""
+    if not counts.n or not counts.n[j]:
+        return 0.0
+    if not loss.bounded(counts.loss):
+        return counts.k[j] / counts.n[j]
+    return math.fsum(cell.loss * cell.n[j] for cell in counts.cells) / counts.n[j]
+
+
+def _losses(labels: Sequence[Label]) -> Floats:
+    """Return the losses; a missing label is the worst mistake."""
+    return np.array([1.0 if x.loss is None else x.loss for x in labels])
+
+
+def _bets(counts: Counts, above: npt.NDArray[np.bool_], labels: Sequence[Label], bound: float) -> Floats:
+    """Return log E after each label (rows) at each threshold (columns)."""
+    losses = _losses(labels)
+    steps = certificate.betting_steps(losses, np.ones(len(losses)), bound)
+    before = np.array([c.loss for c in counts.cells])
+    held = np.array([c.n for c in counts.cells], float).reshape(len(before), above.shape[1])
+    start = held.T @ certificate.betting_steps(before, np.ones(len(before)), bound)
+    return certificate.mixed(start[None] + (above[:, :, None] * steps[:, None, :]).cumsum(axis=0))
+
+
+def _cells(counts: Counts, above: npt.NDArray[np.bool_], labels: Sequence[Label]) -> tuple[Cell, ...]:
+    losses, found = _losses(labels), {cell.loss: np.array(cell.n) for cell in counts.cells}
+    for value in np.unique(losses).tolist():
+        more = above[losses == value].sum(axis=0)
+        found[value] = found[value] + more if value in found else more
+    return tuple(Cell(v, tuple(int(x) for x in n)) for v, n in sorted(found.items()))
 
 
 def valid(counts: Counts, delta: float) -> list[int]:
@@ -121,9 +195,9 @@ def forecast(counts: Counts, *, bound: float, delta: float) -> Forecast | None:
     """Return the cheapest way to a certificate at the present error rates, or None when there is none."""
     size, starts, best = len(counts.n), starts_of(counts), None
     for j in sorted({int(v) for v in np.linspace(0, size - 1, starts)}):
-        n, k = counts.n[j], counts.k[j]
+        n = counts.n[j]
         share = n / counts.labels if n else (j + 1) / size
-        need = certificate.labels_needed(bound, delta, k / n if n else 0.0, starts=starts)
+        need = certificate.labels_needed(bound, delta, mean_loss(counts, j), starts=starts)
         if need is None:
             continue
         more = Forecast(max(1, math.ceil((need - n) / share)), share)

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
+from tenure.deploy import loss
 from tenure.deploy.automation import items, lineage
-from tenure.scope.project import CertificateSpec
+from tenure.scope.project import CertificateSpec, LossSpec
 
 Row = sa.RowMapping
 
@@ -51,6 +52,7 @@ def open_one(
     now_us: int,
     grid: Sequence[float] = (),
     renewal: bool = False,
+    by: LossSpec = loss.EQUAL,
 ) -> int:
     """Open a lineage that counts only items drawn from now on; returns its id.
 
@@ -64,12 +66,17 @@ def open_one(
         now_us: start of the data.
         grid: fixed thresholds; empty = from a pilot.
         renewal: counts audits at the one threshold in force.
+        by: what counts as wrong.
     """
     newest = items.newest(conn, endpoint)
     c = t.lineages
     earlier = (c.c.endpoint == endpoint) & (c.c.version == version) & (c.c.side == side)
     attempt = int(conn.execute(sa.select(sa.func.count()).select_from(c).where(earlier)).scalar() or 0) + 1
-    counts = lineage.start(grid, since=newest, renewal=renewal) if grid else lineage.Counts(since=newest)
+    counts = (
+        lineage.start(grid, since=newest, renewal=renewal, by=by)
+        if grid
+        else lineage.Counts(since=newest, loss=by)
+    )
     values = {
         "endpoint": endpoint,
         "version": version,
@@ -98,7 +105,8 @@ def close(conn: Connection, row: Row, why: str) -> None:
 
 def fix_grid(conn: Connection, row: Row, grid: Sequence[float], *, after_item: int) -> None:
     """Fix the thresholds; only items with a higher number than `after_item` count."""
-    counts = lineage.start(grid, since=counts_of(row).since)
+    before = counts_of(row)
+    counts = lineage.start(grid, since=before.since, by=before.loss)
     c = t.lineages
     conn.execute(
         c.update()
@@ -144,6 +152,7 @@ def count(
         after=row["last_item"],
         now_us=now_us,
         wait_us=wait_us,
+        by=counts.loss,
     )
     if counts.renewal:
         labels = [x for x in labels if x.score >= grid[0]]

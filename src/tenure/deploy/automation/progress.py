@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -48,6 +49,7 @@ class Progress:
         Pilot scores in the version's manifest (`pilot_scores`: label -> confidences) fix the grids at once, for
         the first lineage only.
         """
+        self._end_changed(conn, endpoint, version)
         busy = {row["side"] for row in lineages.opened(conn, endpoint, version)}
         wanted = {side: bound for side, bound in self.bounds(endpoint).items() if side not in busy}
         for side, bound in wanted.items():
@@ -58,6 +60,18 @@ class Progress:
         return [
             Move(endpoint, "opened", version, s, f"evidence for {version} {s!r} is collected") for s in wanted
         ]
+
+    def _end_changed(self, conn: Connection, endpoint: str, version: str) -> None:
+        """Close what was collected for another loss or bound than the project now names."""
+        by, bounds = self.specs[endpoint].automation.loss, self.bounds(endpoint)
+        why = "the project names another loss or bound"
+        for row in lineages.opened(conn, endpoint, version):
+            if lineages.counts_of(row).loss != by or bounds.get(row["side"]) != row["bound"]:
+                lineages.close(conn, row, why)
+        for row in certificates.in_force(conn, endpoint):
+            changed = certificates.loss_of(row) != by or bounds.get(row["side"]) != row["bound"]
+            if row["version"] == version and changed:
+                certificates.end(conn, row, "lapsed", now_us=self.state.now_us(), cause=why)
 
     def seed_pilot(
         self, conn: Connection, endpoint: str, version: str, scores_by_label: Mapping[str, Sequence[float]]
@@ -86,9 +100,11 @@ class Progress:
     def expire(self, conn: Connection, endpoint: str, now_us: int) -> list[Move]:
         moves = []
         for row in certificates.in_force(conn, endpoint):
-            if row["expires_us"] > now_us:
+            used = row["decisions"] is not None and row["decided"] >= row["decisions"]
+            if row["expires_us"] > now_us and not used:
                 continue
-            certificates.end(conn, row, "lapsed", now_us=now_us, cause="its time is over")
+            cause = f"its {row['decisions']} decisions are made" if used else "its time is over"
+            certificates.end(conn, row, "lapsed", now_us=now_us, cause=cause)
             self.restart(conn, row, "its certificate lapsed", keep_grid=True)
             moves.append(_move(row, "lapsed", f"the certificate of {row['version']} {row['side']!r} lapsed"))
         return moves
@@ -108,6 +124,7 @@ class Progress:
                 after=row["last_item"],
                 now_us=now_us,
                 wait_us=self.wait_us,
+                by=certificates.loss_of(row),
             )
             if certificates.audit(conn, row, labels, last_item=last):
                 cause = f"audits contradict the bound of {100 * row['bound']:g} %"
@@ -149,6 +166,7 @@ class Progress:
             last_item=last,
             now_us=now_us,
             life_us=int(spec.expires * 1e6),
+            decisions=spec.decisions,
         )
         if held is not None:
             certificates.end(conn, held, "superseded", now_us=now_us, cause=f"by certificate {new['id']}")
@@ -168,10 +186,11 @@ class Progress:
                 self.open(conn, row["endpoint"], row["version"], row["side"], bound=row["bound"], grid=grid)
 
     def renew(self, conn: Connection, endpoint: str, version: str, now_us: int) -> None:
-        """Open a renewal for every certificate that is past half of its life."""
+        """Open a renewal for every certificate that is past half of its life, by time or decisions."""
         busy = {r["side"] for r in lineages.opened(conn, endpoint, version) if lineages.counts_of(r).renewal}
         for row in certificates.in_force(conn, endpoint):
             due = (row["issued_us"] + row["expires_us"]) // 2 <= now_us
+            due = due or 2 * row["decided"] >= (row["decisions"] or math.inf)
             if row["version"] == version and due and row["side"] not in busy:
                 self.open(
                     conn,
@@ -216,6 +235,7 @@ class Progress:
             now_us=self.state.now_us(),
             grid=grid,
             renewal=renewal,
+            by=spec.loss,
         )
 
     def bounds(self, endpoint: str) -> dict[str, float]:

@@ -43,15 +43,17 @@ def shadow_report(
         since_us: only items from then on.
         settings: what makes two answers the same; default: equal values.
     """
+    by = settings or Settings()
     found = cases.read(conn, endpoint, version, since_us)
-    same, apart = same_by(settings or Settings()), cases.independent(found)
+    same, apart = same_by(by), cases.independent(found)
     share = agreed(found, same)
-    table = Table.of((str(c.model.value), str(c.person.value)) for c in found)
+    named = found if by.kind in ("classification", "detection") else ()  # texts and numbers make no table
+    table = Table.of((str(c.model.value), str(c.person.value)) for c in named)
     model, person = judges.error(apart, same, of="model"), judges.error(apart, same, of="person")
     report = {
         "endpoint": endpoint,
         "version": version,
-        "n": table.n,
+        "n": share.of,
         "labels": list(table.labels),
         "counts": [list(row) for row in table.counts],
         "agreement": share.value,
@@ -64,7 +66,7 @@ def shadow_report(
         "model_error": _error(model),
         "person_error": _error(person),
         "labels_needed": {
-            "assist": max(0, ASSIST_LABELS - table.n),
+            "assist": max(0, ASSIST_LABELS - share.of),
             "certificates": _notes(conn, endpoint, version),
         },
     }
