@@ -1,0 +1,1 @@
+"""What a rollout with another plan would have done, from the log."""

@@ -1,0 +1,145 @@
+"""The replay on made-up logs whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tenure.deploy.replay.replay import Arms, Replayed, Traffic, coverage, draws, kept, replay
+from tenure.deploy.rollout.plan import WRONG, Plan
+from tenure.scope.project import GateSpec, Step
+
+SECOND = 1_000_000_000
+RAMP = (Step(share=0.1, min=100), Step(share=0.5, min=500), Step(share=1.0))
+
+
+def plan(*steps: Step, gate: str = "failed", **fields: object) -> Plan:
+    made = {"steps": steps or RAMP, "gates": (GateSpec(bad=gate),)} | fields  # type: ignore[arg-type]
+    return Plan(**made)  # type: ignore[arg-type]
+
+
+def log(
+    n: int,
+    *,
+    share: float,
+    base: float = 0.02,
+    harm: float = 1.0,
+    both: bool = False,
+    seed: int = 1,
+    units: int = 0,
+) -> tuple[Traffic, Arms]:
+    """Return a log whose own canary had `share`, and what each version would have answered to every request."""
+    rng = np.random.default_rng(seed)
+    luck, mine = rng.random(n), rng.random(n) < share
+    bad = Arms(luck < base * harm, luck < base)
+    known = Arms(np.ones(n, bool), np.ones(n, bool)) if both else Arms(mine, ~mine)
+    shown = Arms(bad.candidate & known.candidate, bad.stable & known.stable)
+    traffic = Traffic(
+        run=np.ones(n, "u8"), seq=np.arange(n, dtype="u8"), t_ns=np.arange(n, dtype="i8") * SECOND,
+        unit=rng.integers(1, units + 1, n).astype("u8") if units else np.zeros(n, "u8"),
+        chance=np.full(n, share), known=dict.fromkeys(("failed", WRONG), known),
+        bad={"failed": shown, WRONG: shown}, label_ns=np.arange(n, dtype="i8") * SECOND + 60 * SECOND,
+    )  # fmt: skip
+    return traffic, bad
+
+
+def run(traffic: Traffic, chosen: Plan) -> Replayed:
+    return replay(traffic, chosen, candidate="v2@2", stable="v1@1", least_look_s=40.0)
+
+
+def test_a_good_version_completes_and_a_bad_one_falls_back() -> None:
+    good = run(log(6000, share=0.5)[0], plan())
+    assert (good.state, [s.outcome for s in good.stages]) == ("completed", ["advanced", "advanced", "completed"])
+    bad = run(log(6000, share=0.5, harm=6.0)[0], plan())
+    assert bad.state == "rolled_back"
+    assert bad.stages[-1].verdicts["failed"]["outcome"] == "fail"
+    assert bad.requests < 6000
+    assert "failed" in bad.stages[-1].reason
+
+
+def test_a_smaller_first_share_serves_fewer_bad_answers() -> None:
+    traffic = log(20_000, share=0.5, harm=6.0, both=True)[0]
+    careful = run(traffic, plan(Step(share=0.01, min=100), *RAMP[1:]))
+    bold = run(traffic, plan(Step(share=0.5, min=500), Step(share=1.0)))
+    assert careful.state == bold.state == "rolled_back"
+    assert careful.bad["failed"] < bold.bad["failed"]
+    assert careful.at_us > bold.at_us
+
+
+def test_with_shadow_answers_the_bad_answers_are_counted_exactly() -> None:
+    traffic, bad = log(5000, share=0.1, both=True)
+    found = run(traffic, plan())
+    drawn = draws(traffic, plan())
+    served, at = 0, 0
+    for stage, step in zip(found.stages, RAMP, strict=True):
+        rows = np.arange(at, at + stage.requests)
+        served += int(bad.candidate[rows[drawn[rows] < (step.share or 0.0)]].sum())
+        at += stage.requests
+        assert stage.shown == stage.drawn
+    assert found.bad["failed"] == served
+    assert found.log == {"both": 1.0, "candidate": 0.0, "stable": 0.0, "neither": 0.0}
+
+
+def test_without_shadow_answers_the_estimate_is_right_on_average() -> None:
+    estimates, truths = [], []
+    for seed in range(20):
+        traffic, bad = log(3000, share=0.3, base=0.05, seed=seed)
+        found = run(traffic, plan(Step(share=0.5, min=10_000), Step(share=1.0), gate="failed"))
+        estimates.append(found.bad["failed"])
+        truths.append(int(bad.candidate[: found.requests][draws(traffic, plan())[: found.requests] < 0.5].sum()))
+    spread = float(np.std(np.subtract(estimates, truths))) / 20**0.5
+    assert abs(np.mean(estimates) - np.mean(truths)) < 4 * spread
+    assert spread > 0
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.05, RAMP), (0.5, RAMP), (0.9, RAMP), (0.2, (RAMP[1], RAMP[2]))])
+def test_a_version_that_is_no_worse_rarely_falls_back(share: float, steps: tuple[Step, ...]) -> None:
+    """The log's share and the plan's differ; a false share in the gate would break the promise."""
+    backs = sum(
+        run(log(3000, share=share, base=0.05, seed=s)[0], plan(*steps)).state == "rolled_back" for s in range(20)
+    )
+    assert backs <= 20 * 0.05 + 3 * (20 * 0.05 * 0.95) ** 0.5
+
+
+def test_a_log_without_the_candidate_shows_nothing() -> None:
+    found = run(log(2000, share=0.0)[0], plan())
+    assert (found.state, found.stages[0].shown) == ("running", 0)
+    assert "no requests of v2@2" in found.stages[0].reason
+    assert found.log["stable"] == 1.0
+
+
+def test_the_way_from_shadow_needs_labels_and_a_paired_gate() -> None:
+    steps = (Step(shadow=1.0, min_labels=300), Step(share=1.0))
+    good = run(log(3000, share=0.0, both=True)[0], plan(*steps, gate=WRONG))
+    assert good.state == "completed"
+    assert good.stages[0].bad == {WRONG: 0.0}  # nobody saw its answers
+    assert good.stages[0].verdicts[WRONG]["n1"] >= 300
+    bad = run(log(3000, share=0.0, both=True, harm=6.0)[0], plan(*steps, gate=WRONG))
+    assert (bad.state, bad.bad) == ("rolled_back", {WRONG: 0.0})
+
+
+def test_a_unit_counts_once_and_stays_with_its_version() -> None:
+    traffic = log(4000, share=0.5, both=True, base=0.5, units=40)[0]
+    chosen = plan(Step(share=0.5, min=5000), Step(share=1.0), assign="unit")
+    found = run(traffic, chosen)
+    told = found.stages[0].verdicts["failed"]
+    assert told["x1"] + told["x0"] == 40
+    drawn = draws(traffic, chosen)
+    assert all(len(set(drawn[traffic.unit == u])) == 1 for u in range(1, 41))
+    epochs = draws(traffic, plan(assign="unit_epoch", epoch=600.0))
+    assert len(set(epochs[traffic.unit == 1])) > 1
+
+
+def test_bake_time_is_that_of_the_log() -> None:
+    found = run(log(4000, share=0.5)[0], plan(Step(share=0.5, bake=1800.0), Step(share=1.0)))
+    assert found.stages[0].ended_us - found.stages[0].began_us >= 1800 * 1_000_000
+
+
+def test_the_chance_to_be_kept_is_one_where_both_answered() -> None:
+    traffic = log(100, share=0.3)[0]
+    new, old = kept(traffic, "failed", np.arange(100))
+    assert np.allclose(new, 0.3)
+    assert np.allclose(old, 0.7)
+    assert abs(coverage(traffic)["candidate"] - 0.3) < 0.2
+    with pytest.raises(ValueError, match="no request"):
+        run(log(0, share=0.3)[0], plan())
