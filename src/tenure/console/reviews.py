@@ -10,15 +10,21 @@ from typing import Annotated, Any
 import msgspec
 from starlette.responses import Response
 
-from tenure.console import overview
+from tenure.console import overview, review_fields
 from tenure.console.route import JUDGE, VIEW, Ask, Route, endpoint_of
 from tenure.console.services import Services
+from tenure.deploy.review import conventions
+from tenure.deploy.review import readers as measured
+from tenure.deploy.review.caps import DAY_US
 from tenure.deploy.review.items import Leased, Submission
 from tenure.errors import CaseError, MissingError, TenureError
 from tenure.types import Box, Value
 
 FINAL = frozenset({"adjudicator", "operator"})
 """Whose word decides what was escalated."""
+
+ALL_ROWS = frozenset({"viewer", "operator"})
+"""Who sees how every reader does: auditors (viewers) and operators."""
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 
@@ -135,6 +141,8 @@ def renew(services: Services, ask: Ask) -> dict[str, Any]:
 def media(services: Services, ask: Ask) -> Response:
     """Return the input of an item as it came; 404 where it was not kept."""
     item = ask.path["item"]
+    if review_fields.hides(services, item):
+        raise MissingError("fields of this input are masked; ask for one by reveal", code="no_media", at="item")
     found = services.media(services.queue.source(item))
     if found is None:
         raise MissingError(f"the input of {item!r} was not kept", code="no_media", at="item")
@@ -148,7 +156,7 @@ def shown(services: Services, leased: Leased) -> dict[str, Any]:
     """Return what a reviewer sees: the lease as the queue gives it, and what may be answered."""
     output = services.project.output(leased.endpoint)
     answers = {"labels": list(output.labels), "regions": output.regions, "kind": output.kind}
-    return dict(msgspec.to_builtins(leased)) | answers
+    return dict(msgspec.to_builtins(leased)) | answers | review_fields.context(services, leased)
 
 
 def undo(services: Services, ask: Ask) -> dict[str, Any]:
@@ -158,10 +166,40 @@ def undo(services: Services, ask: Ask) -> dict[str, Any]:
     return {"item": shown(services, again)}
 
 
+def readers(services: Services, ask: Ask) -> dict[str, Any]:
+    """Return how each reader does; a reviewer gets their own row only, with agreement up to the last midnight.
+
+    A reviewer who saw it rise after a judgement would know that the item was gold.
+    """
+    name = endpoint_of(services, ask.query.get("endpoint"))
+    now = services.state.now_us()
+    since = now - ask.integer("days", 30, low=1, high=3650) * DAY_US
+    with services.state.read() as conn:
+        found = measured.readings(conn, name, since_us=since)
+    if ask.who.role not in ALL_ROWS:
+        mine = [one for one in found if one.reader == ask.who.name]
+        rows = measured.table(mine, checked_before_us=now - now % DAY_US)
+        return {"endpoint": name, "readers": msgspec.to_builtins(rows), "conventions": None, "own": True}
+    return {
+        "endpoint": name,
+        "readers": msgspec.to_builtins(measured.table(found)),
+        "conventions": msgspec.to_builtins(conventions.compare(found)),
+        "own": False,
+    }
+
+
 _KEY = "needs the header Idempotency-Key"
 
 ROUTES = (
     Route("GET", "/api/reviews/counts", VIEW, counts, "How many items wait", query={"endpoint": "its name"}),
+    Route(
+        "GET",
+        "/api/reviews/readers",
+        VIEW,
+        readers,
+        "How each reader does; reviewers see their own row",
+        query={"endpoint": "its name", "days": "1 to 3650, 30 by default"},
+    ),
     Route(
         "POST",
         "/api/reviews/lease",

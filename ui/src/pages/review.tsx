@@ -31,7 +31,7 @@ export function ReviewPage({ endpoint }: { endpoint: string }) {
   const head = (
     <PageHead title="Review" sub={sub}>
       {work.waiting.value > 0 && <span class="badge warn" role="status">● {work.waiting.value} on the way</span>}
-      {others.length > 0 && <span class="quiet">Other queues: {others.map((name) => <a key={name} href={href("review", name)}>{name}</a>)}</span>}
+      {others.length > 0 && <span class="quiet">Other queues: {others.map((name, i) => <span key={name}>{i > 0 && ", "}<a href={href("review", name)}>{name}</a></span>)}</span>}
     </PageHead>
   );
   if (!judges()) return <>{head}<Empty title="Your role does not judge">Ask an operator for a reviewer's token.</Empty></>;
