@@ -76,7 +76,10 @@ export type LevelMove = { id: number; at_us: number; from_level: string; to_leve
 export type Automation = {
   endpoint: string; level: string; max: string; up: string; next: string | null; why_not_higher: string | null;
   labels: number; moves: LevelMove[]; certificates: Certificate[]; lineages: Lineage[]; shadow: Shadow | null; now_us: number;
+  bias?: Bias;
 };
+export type Rate = { share: number | null; low: number; high: number; n: number; effective: number };
+export type Bias = { shown: Rate; blind: Rate; agree_shown: Rate; agree_blind: Rate; shown_worse: boolean; sentence: string };
 export type Shadow = {
   version: string; n: number; sentence: string; agreement: number | null; agreement_interval: [number, number] | null;
   directions: { model: string; person: string; count: number; of: number; share: number | null; low: number; high: number }[];

@@ -54,6 +54,7 @@ def _print(page: dict[str, Any]) -> None:
     print(f"{page['endpoint']}: {page['level']}{since} ({page['cause']})")
     if page["next"] and page["why_not_higher"]:
         print(f"  next, {page['next']}: {page['why_not_higher']}")
+    print(f"  suggestions: {page['bias']['sentence']}")
     for row in page["certificates"]:
         if row["state"] == "valid":
             print(f"  certificate: {row['claim']}")

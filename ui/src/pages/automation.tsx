@@ -8,7 +8,7 @@ import { Dial, LEVELS } from "../parts/dial";
 import { Card, Empty, PageHead, Waiting } from "../parts/empty";
 import { attempt } from "../parts/toast";
 import { operates } from "../session";
-import type { Automation, Certificate, Lineage, Shadow } from "../types";
+import type { Automation, Bias, Certificate, Lineage, Rate, Shadow } from "../types";
 
 const RECENT = 3;
 const TOPICS = ["levels", "lineages", "certificates", "routing"];
@@ -40,7 +40,8 @@ export function AutomationPage({ endpoint }: { endpoint: string }) {
           <ul>{idle.map((l) => <li key={l.id}>{l.side === "*" ? "all answers" : `answers “${l.side}”`} of {short(l.version)}: bound {percent(l.bound)}; it begins with the first blind judgements of this version.</li>)}</ul>
         </Card>
       )}
-      {data.shadow && <Agreement shadow={data.shadow} />}
+      {data.bias && <Suggestions bias={data.bias} />}
+      {data.shadow && <Agreement endpoint={data.endpoint} shadow={data.shadow} />}
       <Card title="Every move of the level" wide>
         {data.moves.length === 0 && <Empty title="The level has not moved yet" />}
         <ol class="moves">{data.moves.map((m) => <li key={m.id}><span class="when">{clock(m.at_us)}</span><span><b>{words(m.from_level)} → {words(m.to_level)}</b> {m.cause} <span class="quiet">{m.author}</span></span></li>)}</ol>
@@ -105,10 +106,37 @@ function LineageCard({ lineage: l, certificates }: { lineage: Lineage; certifica
   );
 }
 
-function Agreement({ shadow: s }: { shadow: Shadow }) {
+function wholeReport(endpoint: string, version: string, format: string) {
+  return `/api/shadow-report?${new URLSearchParams({ endpoint, version, format })}`;
+}
+
+function Suggestions({ bias: b }: { bias: Bias }) {
+  const rows: [string, Rate][] = [
+    ["Wrong suggestion seen: followed", b.shown],
+    ["Wrong suggestion unseen: same mistake", b.blind],
+    ["All readings, suggestion seen: agree with it", b.agree_shown],
+    ["All readings, unseen: agree with it", b.agree_blind],
+  ];
+  return (
+    <Card title="Do people lean on the model?" side={<Badge state={b.shown_worse ? "wait" : "info"} text={b.shown_worse ? "they do" : "not shown"} />} wide>
+      <p class="claim">{b.sentence}</p>
+      <div class="scroll" tabIndex={0} role="region" aria-label="People with and without the suggestion">
+        <table>
+          <thead><tr><th scope="col">Reading</th><th scope="col">Share</th><th scope="col">95 % interval</th><th scope="col">Readings</th></tr></thead>
+          <tbody>{rows.map(([name, r]) => (
+            <tr key={name}><th scope="row">{name}</th><td>{r.share === null ? "no data" : percent(r.share)}</td><td class="nowrap">{r.share === null ? "" : `${percent(r.low)} – ${percent(r.high)}`}</td><td>{count(r.n)}</td></tr>
+          ))}</tbody>
+        </table>
+      </div>
+    </Card>
+  );
+}
+
+function Agreement({ endpoint, shadow: s }: { endpoint: string; shadow: Shadow }) {
   return (
     <Card title={`${short(s.version)} and people, read blind`} wide>
       <p class="claim">{s.sentence}</p>
+      <p class="small">The whole report: <a href={wholeReport(endpoint, s.version, "html")} download>page to hand on</a>, <a href={wholeReport(endpoint, s.version, "json")} download>JSON</a>.</p>
       {s.directions.length > 0 && (
         <div class="scroll" tabIndex={0} role="region" aria-label="Directions of disagreement">
           <table>

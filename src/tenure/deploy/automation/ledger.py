@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.data.state import State, dumps
-from tenure.deploy.automation import certificates, informed, levels, lineages, policies, report
+from tenure.deploy.automation import bias, certificates, informed, levels, lineages, policies, report
 from tenure.deploy.automation.progress import Move, Progress
 from tenure.deploy.automation.shadow_report import blind_table
 from tenure.deploy.router import Policy
@@ -189,7 +189,8 @@ class Automation:
         with self.state.read() as conn:
             level, stable = self.level_in(conn, endpoint), self._stable(conn, endpoint)
             evidence = self.evidence(conn, endpoint, stable)
-            return report.automation(conn, endpoint, spec=spec, level=level, evidence=evidence)
+            page = report.automation(conn, endpoint, spec=spec, level=level, evidence=evidence)
+            return {**page, "bias": bias.as_json(bias.of(conn, endpoint, self._spec(endpoint)))}
 
     def _informative(self, conn: Connection, endpoint: str, version: str, table: Table, *, after: int) -> bool:
         """Say whether the answers tell anything: by class where there are classes, else against a constant."""
