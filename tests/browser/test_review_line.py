@@ -1,0 +1,85 @@
+"""The page survives a lost network and a killed server: every judgement arrives once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from review_world import World, sent, until
+
+from tenure.scope import project as p
+
+pytestmark = pytest.mark.browser
+
+PROJECT = p.Project(
+    project="inspection",
+    scope=p.Scope(x="photo of a tile", y=p.Output(labels=("good", "defect"))),
+    endpoints={"tiles": p.EndpointSpec(input="image")},
+)
+OUTBOX = "JSON.parse(localStorage.getItem('tenure.outbox.local') ?? '[]').length"
+
+
+def fill(world: World, data: Path) -> None:
+    """Five real tiles."""
+    folder = data / "images" / "magnetic_tile"
+    lines = (folder / "index.jsonl").read_text().splitlines()[:5]
+    for n, line in enumerate(lines):
+        world.add(f"tile{n}", "image/*", (folder / json.loads(line)["file"]).read_bytes(), endpoint="tiles")
+
+
+def ready(desk: Any, world: World) -> None:
+    """Wait until the photos of the items ahead are in the page."""
+    with desk.expect_response("**/api/reviews/*/media"):
+        desk.goto(f"{world.url}/#/review/tiles")
+    desk.locator(".stage img").wait_for()
+    until(
+        desk,
+        "performance.getEntriesByType('resource').filter(r => r.name.endsWith('/media') && r.responseEnd > 0).length >= 3",
+    )
+
+
+def test_judgements_made_offline_arrive_once(desk: Any, world: World) -> None:
+    ready(desk, world)
+    desk.context.set_offline(True)
+    for n in range(1, 4):  # three items are ahead
+        desk.locator(".stage img").wait_for()
+        desk.keyboard.press("2")
+        desk.get_by_text(f"{n} judged by you now").wait_for()
+    until(desk, f"{OUTBOX} === 3")
+    assert world.judgements() == []
+    desk.context.set_offline(False)
+    sent(desk, 3)
+    rows = world.judgements()
+    assert len({r["item"] for r in rows}) == len(rows) == 3
+
+
+def test_a_killed_server_loses_and_doubles_nothing(desk: Any, world: World) -> None:
+    """The server dies after storing the first judgement and before its answer; the page is loaded anew meanwhile."""
+    ready(desk, world)
+    stored: list[str] = []
+
+    def die(route: Any) -> None:
+        if not stored:
+            stored.append(route.request.headers["idempotency-key"])
+            route.fetch()
+            world.kill()
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    desk.route("**/judgements", die)
+    desk.keyboard.press("2")
+    desk.get_by_text("1 judged by you now").wait_for()
+    until(desk, f"{OUTBOX} === 1 && true")
+    desk.keyboard.press("1")
+    desk.get_by_text("2 judged by you now").wait_for()
+    until(desk, f"{OUTBOX} === 2")
+    assert len(world.judgements()) == 1
+    world.start()
+    desk.reload()
+    until(desk, f"{OUTBOX} === 0")
+    rows = world.judgements()
+    assert [r["value"] for r in rows] == ["defect", "good"]
+    assert len({r["item"] for r in rows}) == 2
