@@ -14,6 +14,7 @@ from tenure.cli import (
     certificates,
     dataset,
     demo,
+    exchange,
     history,
     levels,
     log,
@@ -74,6 +75,7 @@ for _group in (
     certificates,
     maintain,
     dataset,
+    exchange,
     history,
     demo,
 ):

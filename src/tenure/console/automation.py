@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from tenure.console import shadow as shadow_page
 from tenure.console.route import OPERATE, VIEW, Ask, Route, endpoint_of
 from tenure.console.services import Services
 from tenure.deploy.automation.shadow_report import shadow_report
+from tenure.deploy.shadow.settings import settings_of
 from tenure.types import Level
 
 
@@ -28,7 +30,7 @@ def levels(services: Services, ask: Ask) -> dict[str, Any]:
     shadow = None
     if report["version"]:
         with services.state.read() as conn:
-            shadow = shadow_report(conn, name, report["version"])
+            shadow = shadow_report(conn, name, report["version"], settings=settings_of(services.project, name))
     return {**report, "up": up, "shadow": shadow, "now_us": services.state.now_us()}
 
 
@@ -51,4 +53,5 @@ ROUTES = (
         query={"endpoint": "its name"},
     ),
     Route("POST", "/api/levels", OPERATE, request_level, "Move the degree of automation", LevelRequest),
+    *shadow_page.ROUTES,
 )
