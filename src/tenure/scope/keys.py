@@ -212,6 +212,10 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "margin": Meaning(
             "For `advance: shown`: relative increase to rule out; 1 means less than twice the rate.", _ROLLOUT
         ),
+        "missing": Meaning(
+            "`at_random`: missing labels say nothing; `worst_case`: a pass must hold with all against it.",
+            _ROLLOUT,
+        ),
         "constant": Meaning("Compare with this rate instead of the stable version.", _ROLLOUT),
     },
     p.RolloutSpec: {

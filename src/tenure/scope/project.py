@@ -254,7 +254,9 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One comparison of candidate and stable; `bad` names the outcome that is counted.
 
     `wrong_decision`, `over_latency`, `empty_output`, `failed`, or `reaction:NAME` for what clients
-    send as feedback. With `constant` the candidate is compared with that rate; randomisation does not protect it.
+    send as feedback. `missing: worst_case` lets a step pass only if it would with every missing label counted
+    against the candidate. With `constant` the candidate is compared with that rate; randomisation
+    does not protect it.
 
     `margin` is the relative increase that `advance: shown` tolerates: 1 claims less than twice the old rate.
     """
@@ -264,6 +266,7 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     maturity: Duration = 0.0
     margin: Positive = 1.0
     constant: Confidence | None = None
+    missing: Literal["at_random", "worst_case"] = "at_random"
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

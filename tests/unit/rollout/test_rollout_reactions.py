@@ -128,3 +128,15 @@ def test_a_first_version_keeps_its_constants() -> None:
 )
 def test_gates_that_cannot_say_anything(gate: GateSpec, fields: dict[str, object], said: str) -> None:
     assert said in problems(plan(FIVE, ALL, gates=(gate,), **fields))[0]
+
+
+@pytest.mark.parametrize(("missing", "outcome"), [("at_random", Outcome.PASS), ("worst_case", Outcome.WAIT)])
+def test_missing_labels_may_have_to_hold_in_the_worst_case(missing: str, outcome: Outcome) -> None:
+    gate = GateSpec(bad="wrong_decision", missing=missing)  # type: ignore[arg-type]
+    counts = [
+        Count(step=0, gate="wrong_decision", rho=0.05, x1=1, x0=19, n1=50, n0=950),
+        Count(step=0, gate="missing_labels", rho=0.05, x1=9, x0=171, n1=59, n0=1121),
+    ]
+    found = judge(rollout(plan(FIVE, ALL, gates=(gate,))), counts, {})[0]
+    assert found.outcome == outcome
+    assert ("get the labels" in found.sentence) == (missing == "worst_case")

@@ -103,7 +103,7 @@ function Outlook({ rollout: r }: { rollout: RolloutDetail }) {
     ...Object.entries(r.outstanding ?? {}).map(([gate, n]) => ["Outstanding", `${count(n)} requests without ${words(gate)} yet`] as const),
   ].filter(Boolean) as (readonly [string, string])[];
   if (rows.length === 0) return null;
-  return <dl class="numbers">{rows.map(([k, v]) => <div key={k + v}><dt>{k}</dt><dd>{v}</dd></div>)}</dl>;
+  return <>{rows.map(([k, v]) => <p key={k + v}><b>{k}:</b> {v}</p>)}</>;
 }
 
 export function Numbers({ of }: { of: Record<string, unknown> }) {
@@ -120,7 +120,7 @@ function Jump({ rollout: r, done }: { rollout: RolloutDetail; done: () => void }
   return (
     <>
       <label class="inline">Step
-        <select value={to} onChange={(e) => setTo(Number(e.currentTarget.value))}>{others.map(({ step, i }) => <option key={i} value={i}>{i + 1}: {stepName(step)}</option>)}</select>
+        <select aria-label="Step to jump to" value={to} onChange={(e) => setTo(Number(e.currentTarget.value))}>{others.map(({ step, i }) => <option key={i} value={i}>{i + 1}: {stepName(step)}</option>)}</select>
       </label>
       <Confirm label="Jump" title={`Jump to step ${to + 1}?`} text={text}
         onConfirm={(reason) => attempt(() => post(`/api/rollouts/${encodeURIComponent(r.id)}/jump`, { reason, step: to }), "The rollout jumped.").then(done)} />

@@ -18,7 +18,7 @@ export function Evidence({ verdict, rollout }: { verdict: Verdict; rollout: Roll
   const sum = (key: "x1" | "x0" | "n1" | "n0") => cells.reduce((total, cell) => total + cell[key], 0);
   return (
     <div class="gate">
-      <div class="gate-head"><h3>{words(verdict.gate)}</h3><Badge state={verdict.outcome} /></div>
+      <div class="gate-head"><h3>{words(verdict.gate.replace("reaction:", "reaction: "))}</h3><Badge state={verdict.outcome} /></div>
       {share != null && (
         <div class="meter" role="meter" aria-label={`Evidence that the candidate is worse: ${words(verdict.gate)}`}
           aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(share * 100)}>

@@ -148,7 +148,20 @@ class _Case:
             return self._say(Outcome.WAIT, few[0], numbers | {"missing": few[1]})
         if self.rollout.plan.advance == "shown":
             return self._shown(numbers, worst, reached)
+        if self.spec.missing == "worst_case" and (held := self._worst_case(numbers, worst)) is not None:
+            return held
         return self._not_contradicted(numbers, explain=explain)
+
+    def _worst_case(self, numbers: dict[str, float], worst: Sequence[Cell]) -> Verdict | None:
+        """Hold where the missing labels, all against the candidate, would be evidence of harm."""
+        log_e = stats.harm_log_e(worst)
+        numbers = numbers | {"worst_log_e": log_e}
+        if log_e < numbers["log_limit"]:
+            return None
+        said = f"{self._seen()}: with every missing label against {self.rollout.candidate} the evidence were "
+        return self._say(
+            Outcome.WAIT, f"{said}{amount(log_e)} of {amount(numbers['log_limit'])}; get the labels", numbers
+        )
 
     def _against_constant(
         self, numbers: dict[str, float], constant: float, reached: Mapping[str, float]
