@@ -196,7 +196,7 @@ def _row(judged: Judged, work: Path, payload: Payload) -> Row | Missing:
         blind=judged.blind,
         shown_suggestion=judged.shown,
         fair=bool(item["fair"]) and not judged.shown,
-        readers=judged.readers,
+        readers=len({r["reader"] for r in judged.readings}),
         unit=item["unit"],
         media_type=media_type,
         file=file,

@@ -20,11 +20,11 @@ _I, _J, _P, _D = t.review_items.c, t.judgements.c, t.item_predictions.c, t.decis
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """A resolved item with its joins.
+    """An item with its joins.
 
     Attributes:
         item: its row of `review_items`, with `fair`.
-        readers: people whose judgement of it stands.
+        readings: its judgements that stand, oldest first.
         blind: every reading that the truth stands on was made without the model's answer; False without readings.
         shown: some reading that the truth stands on was made with the model's answer in view.
         predicted, confidence, regions: what the version that answered said; None without one.
@@ -32,7 +32,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     item: RowMapping
-    readers: int = 0
+    readings: tuple[RowMapping, ...] = ()
     blind: bool = False
     shown: bool = False
     predicted: Value = None
@@ -42,9 +42,16 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     decided_by: str = ""
 
 
-def select(conn: Connection, endpoint: str, *, since_us: int, until_us: int | None = None) -> list[Judged]:
-    """Return the resolved items of requests in [since, until), oldest first."""
-    mine = [_I.endpoint == endpoint, _I.state == "resolved", _I.created_us >= since_us]
+def select(
+    conn: Connection,
+    endpoint: str,
+    *,
+    since_us: int,
+    until_us: int | None = None,
+    states: Sequence[str] = ("resolved",),
+) -> list[Judged]:
+    """Return the items of requests in [since, until) that are in these states, oldest first."""
+    mine = [_I.endpoint == endpoint, _I.state.in_(states), _I.created_us >= since_us]
     if until_us is not None:
         mine.append(_I.created_us < until_us)
     query = sa.select(t.review_items, sa.case((fair(), 1), else_=0).label("fair")).where(*mine)
@@ -56,10 +63,10 @@ def select(conn: Connection, endpoint: str, *, since_us: int, until_us: int | No
 def relied_on(source: str, readings: Sequence[RowMapping]) -> list[RowMapping]:
     """Return the readings that a truth stands on, of those that stand, oldest first.
 
-    An outcome stands on none, an adjudicated truth on the adjudicator's, any other on the first reading and every
-    later blind one (`deploy/review/resolve.py`).
+    An outcome and an open item stand on none, an adjudicated truth on the adjudicator's, any other on the first
+    reading and every later blind one (`deploy/review/resolve.py`).
     """
-    if source == "outcome":
+    if source in ("", "outcome"):
         return []
     if source == "adjudicated":
         return [r for r in readings if r["role"] == "adjudicator"][:1]
@@ -69,7 +76,7 @@ def relied_on(source: str, readings: Sequence[RowMapping]) -> list[RowMapping]:
 def _readings(conn: Connection, mine: Sequence[Any]) -> dict[str, list[RowMapping]]:
     newer = t.judgements.alias()
     stands = ~sa.exists().where(newer.c.item == _J.item, newer.c.supersedes == _J.id)
-    query = sa.select(_J.item, _J.reader, _J.role, _J.blind).join(t.review_items, _I.id == _J.item)
+    query = sa.select(t.judgements).join(t.review_items, _I.id == _J.item)
     found: dict[str, list[RowMapping]] = defaultdict(list)
     for row in conn.execute(query.where(*mine, _J.skip.is_(None), stands).order_by(_J.id)).mappings():
         found[row["item"]].append(row)
@@ -101,7 +108,7 @@ def _judged(
         decision, by = predicted, "model"
     return Judged(
         item=item,
-        readers=len(readings),
+        readings=tuple(readings),
         blind=bool(basis) and all(r["blind"] for r in basis),
         shown=any(not r["blind"] for r in basis),
         predicted=predicted,

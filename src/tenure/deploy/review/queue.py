@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
 from tenure.data.state import State, dumps
-from tenure.deploy.review import answers, caps, counting, deciding, gold, leases, store
+from tenure.deploy.review import answers, caps, counting, deciding, gold, imported, leases, store
 from tenure.deploy.review.items import (
     Counts,
     DueDecision,
@@ -228,6 +229,24 @@ class ReviewQueue:
                     results.append(error)
         return results
 
+    def take_in(self, entries: Sequence[Submission], *, shown: Sequence[bool]) -> list[Receipt | TenureError]:
+        """Store judgements that were made elsewhere, by the queue's rules; see `imported.take_in`.
+
+        `shown` says of each whether its reader saw the model's answer. The tokens are of leases made here.
+        """
+        results: list[Receipt | TenureError] = []
+        with self._judging() as (conn, judging):
+            now = self._state.now_us()
+            for entry, seen in zip(entries, shown, strict=True):
+                try:
+                    self._check(entry, store.item(conn, entry.item))
+                    results.append(
+                        imported.take_in(conn, judging, entry, shown=seen, now_us=now, margin_us=self._margin_us)
+                    )
+                except TenureError as error:
+                    results.append(error)
+        return results
+
     def skip(self, item: str, *, reader: str, token: str, reason: str = "") -> None:
         """Say that one cannot judge an item; it goes to others.
 
@@ -338,11 +357,14 @@ class ReviewQueue:
             return counting.count(conn, endpoint, now_us=self._state.now_us())
 
     def _submit(self, conn: Connection, judging: Judging, entry: Submission) -> Receipt:
-        check_effort(entry)
         row = judging.row(entry.item)
+        self._check(entry, row)
+        return judging.submit(entry, row)
+
+    def _check(self, entry: Submission, row: RowMapping | Mapping[str, Any]) -> None:
+        check_effort(entry)
         spec = self._endpoints.get(row["endpoint"])
         answers.check(entry.value, entry.regions, (spec.output if spec else None) or self._output)
-        return judging.submit(entry, row)
 
     def _desk(self, conn: Connection, reader: str, *, adjudicator: bool = False) -> leases.Desk:
         strict = [name for name, review in self._reviews.items() if review.adjudication == "adjudicator"]

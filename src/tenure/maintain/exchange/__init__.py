@@ -1,0 +1,1 @@
+"""Judgements to and from other tools."""
