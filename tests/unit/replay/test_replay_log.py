@@ -142,7 +142,7 @@ def test_the_command_prints_each_step_and_what_the_log_lacks(
     assert told.startswith("phones: m@2 against m@1 would have rolled back at ")
     assert "the log shows both versions' answers for 0 % of requests" in told
     assert "re-weighted" in told
-    file.write_text(f"{steps}gates: [{{bad: 'reaction:redo'}}]\n")
+    file.write_text(f"{steps}gates: [{{bad: 'reaction:redo', maturity: 1h}}]\n")
     with pytest.raises(CaseError, match="cannot judge reaction:redo"):
         command._plan(desk, file)
     file.write_text("steps: [{share: 10%}]\ngates: [{bad: failed, alpha: 3}]\n")
