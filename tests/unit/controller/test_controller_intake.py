@@ -11,14 +11,29 @@ from tenure.clock import ManualClock
 from tenure.data import tables as t
 from tenure.data.records import encode_id
 from tenure.deploy.review.queue import ReviewQueue
-from tenure.scope.project import Audit, Automation, EndpointSpec, Fallback, GateSpec, RolloutSpec, Serve, Step
+from tenure.scope.project import (
+    Audit,
+    Automation,
+    CertificateSpec,
+    EndpointSpec,
+    Fallback,
+    GateSpec,
+    RolloutSpec,
+    Serve,
+    Step,
+)
 from tenure.types import Prediction
 
 SERVE = Serve(on_timeout=Fallback(decide="defect", after=30.0))
 
 
-def world(folder: Path, clock: ManualClock, *, start: str = "human_only", **more: object) -> World:
-    automation = Automation(start=start, max="full", errors=0.05, audit=Audit(steady=0.5, rollout=1.0), blind=0.5)
+def world(
+    folder: Path, clock: ManualClock, *, start: str = "human_only", decisions: int | None = None, **more: object
+) -> World:  # fmt: skip
+    audit, certificate = Audit(steady=0.5, rollout=1.0), CertificateSpec(decisions=decisions)
+    automation = Automation(
+        start=start, max="full", errors=0.05, audit=audit, blind=0.5, certificate=certificate
+    )  # fmt: skip
     spec = EndpointSpec(input="image", serve=SERVE, automation=automation, **more)  # type: ignore[arg-type]
     made = World(project(folder, spec), clock)
     made.register("m@1", model())
@@ -118,6 +133,26 @@ def test_at_assist_the_primary_answer_and_the_lottery_are_kept(tmp_path: Path, c
     answers = made.rows(t.item_predictions)
     assert len(answers) == 200
     assert {(a["role"], a["automated"]) for a in answers} == {("primary", 0)}
+
+
+def test_automated_decisions_use_up_a_certificate(tmp_path: Path, clock: ManualClock) -> None:
+    made = world(tmp_path, clock, start="full", decisions=50)
+    row = {
+        "endpoint": "phones", "version": "m@1", "side": "*", "lineage": 1, "state": "valid", "threshold": 0.0,
+        "bound": 0.05, "delta": 0.05, "n": 1, "k": 0, "coverage": 1.0, "reference": "adjudicated", "issued_us": 0,
+        "expires_us": 2**62, "cause": "lineage", "audit_n": 0, "audit_k": 0, "revoke_log_e": 0.0, "last_item": 0,
+        "claim": "", "decisions": 50,
+    }  # fmt: skip
+    with made.state.begin() as conn:
+        conn.execute(t.certificates.insert().values(**row))
+    worker = Worker(made)
+    made.serve(worker, made.cases(20))
+    made.tick(0.2)
+    assert [(c["decided"], c["state"]) for c in made.rows(t.certificates)] == [(20, "valid")]
+    made.serve(worker, made.cases(40))
+    made.tick(0.2)
+    made.tick(5.0)
+    assert [(c["decided"], c["state"]) for c in made.rows(t.certificates)] == [(60, "lapsed")]
 
 
 def test_only_audited_ones_of_automated_answers_become_items(tmp_path: Path, clock: ManualClock) -> None:

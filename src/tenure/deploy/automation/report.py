@@ -44,7 +44,7 @@ def automation(
             "valid_until_us": policy.valid_until_ns // 1000,
         },
         "lineages": [_lineage(row) for row in _rows(conn, t.lineages, endpoint, limit=100)],
-        "certificates": [dict(row) for row in _rows(conn, t.certificates, endpoint, limit=100)],
+        "certificates": [_certificate(row) for row in _rows(conn, t.certificates, endpoint, limit=100)],
         "moves": [{**row, "numbers": json.loads(row["numbers"])} for row in moves],
     }
 
@@ -55,6 +55,11 @@ def why_not_higher(level: Level, evidence: levels.Evidence, spec: Spec) -> str |
         return None
     verdict = levels.climb(level, Level(level + 1), evidence, cap=Level.of(spec.max), approved=False)
     return verdict.reason
+
+
+def _certificate(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without what only `tenure certificate verify` reads."""
+    return {k: v for k, v in row.items() if k not in ("evidence", "audit_losses")}
 
 
 def _lineage(row: Mapping[str, Any]) -> dict[str, Any]:
