@@ -23,6 +23,7 @@ PAGES = {
     "versions": ("#/e/phones/versions", "Versions and retraining"),
     "review": ("#/review/phones", "Review"),
     "review-text": ("#/review/notes", "Review"),
+    "readers": ("#/readers/phones", "Readers"),
     "alarms": ("#/alarms", "Alarms"),
     "audit": ("#/audit", "Audit trail"),
 }

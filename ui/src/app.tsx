@@ -7,6 +7,7 @@ import { AutomationPage } from "./pages/automation";
 import { EndpointPage } from "./pages/endpoint";
 import { LoginPage } from "./pages/login";
 import { OverviewPage } from "./pages/overview";
+import { ReadersPage } from "./pages/readers";
 import { ReviewPage } from "./pages/review";
 import { RolloutPage } from "./pages/rollout";
 import { VersionsPage } from "./pages/versions";
@@ -44,6 +45,7 @@ function Page() {
     case "rollout": return <RolloutPage key={name} endpoint={name} id={rest} />;
     case "automation": return <AutomationPage key={name} endpoint={name} />;
     case "versions": return <VersionsPage key={name} endpoint={name} />;
+    case "readers": return <ReadersPage key={name} endpoint={name} />;
     case "review": return <ReviewPage key={name} endpoint={name} />;
     case "alarms": return <AlarmsPage />;
     case "audit": return <AuditPage />;

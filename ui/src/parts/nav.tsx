@@ -27,6 +27,7 @@ export function Nav({ me }: { me: Me }) {
         <ul>
           <Item page="overview" text="Overview" />
           <Item page="review" endpoint={me.endpoints[0]} text="Review" />
+          <Item page="readers" endpoint={me.endpoints[0]} text="Readers" />
           <Item page="alarms" text="Alarms" />
         </ul>
         {me.endpoints.map((name) => (

@@ -36,13 +36,15 @@ class Confusion(msgspec.Struct, frozen=True):
 class Habit(msgspec.Struct, frozen=True):
     """One reader says the first label where others say the second, more often than the other way round.
 
-    `p` is McNemar's exact p-value; `shown` says that it holds beside all others (Holm, 5 % for the family).
+    `right` counts how often that was the truth. `p` is McNemar's exact p-value; `shown` says that it holds beside
+    all others (Holm, 5 % for the family).
     """
 
     reader: str
     labels: tuple[str, str]
     n: int
     reverse: int
+    right: int
     p: float
     shown: bool
 
@@ -64,28 +66,30 @@ def compare(found: Sequence[Reading]) -> Conventions:
     return Conventions(_pairs(doubles), confusions, habits, _advice(confusions, habits))
 
 
-Double = tuple[tuple[str, str], tuple[str, str]]
-"""((reader, answer), (reader, answer)), by name of the reader."""
+Said = tuple[str, str, bool | None]
+"""(reader, answer, whether it was the truth; None while that is open)"""
+Double = tuple[Said, Said]
+"""Two people's readings of one item, by name of the reader."""
 
 
 def _doubles(found: Iterable[Reading]) -> Iterator[Double]:
-    items: dict[str, dict[str, str]] = defaultdict(dict)
+    items: dict[str, dict[str, Said]] = defaultdict(dict)
     for one in found:
         if one.blind and not one.skipped and not one.gold and one.role == "reader":
-            items[one.item][one.reader] = str(json.loads(one.value))
+            items[one.item][one.reader] = (one.reader, str(json.loads(one.value)), one.right)
     for said in items.values():
-        yield from combinations(sorted(said.items()), 2)
+        yield from combinations([said[name] for name in sorted(said)], 2)
 
 
 def _pairs(doubles: Sequence[Double]) -> tuple[Pair, ...]:
     hits: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for (a, x), (b, y) in doubles:
+    for (a, x, _), (b, y, _) in doubles:
         hits[a, b].append(x == y)
     return tuple(Pair(names, Share.of(hits[names])) for names in sorted(hits))
 
 
 def _confusions(doubles: Sequence[Double]) -> tuple[Confusion, ...]:
-    answers = [(x, y) for (_, x), (_, y) in doubles]
+    answers = [(x, y) for (_, x, _), (_, y, _) in doubles]
     mixed = Counter(tuple(sorted(pair)) for pair in answers if pair[0] != pair[1])
     found = []
     for (a, b), n in mixed.most_common(_MOST):
@@ -95,18 +99,21 @@ def _confusions(doubles: Sequence[Double]) -> tuple[Confusion, ...]:
 
 
 def _habits(doubles: Sequence[Double]) -> tuple[Habit, ...]:
-    """Test for each reader and two labels whether the differences go one way."""
+    """Test for each reader and two labels whether the differences go one way; those who were wrong come first."""
     ways: Counter[tuple[str, str, str]] = Counter()
-    for (a, x), (b, y) in doubles:
+    good: Counter[tuple[str, str, str]] = Counter()
+    for (a, x, first), (b, y, second) in doubles:
         if x != y:
             ways[a, x, y] += 1
             ways[b, y, x] += 1
+            good[a, x, y] += bool(first)
+            good[b, y, x] += bool(second)
     tests = []
     for (reader, x, y), n in ways.items():
         reverse = ways[reader, y, x]
         if n > reverse:
-            tests.append((reader, (x, y), n, reverse, mcnemar(n, reverse)))
-    tests.sort(key=lambda test: (test[-1], test[0], test[1]))
+            tests.append((reader, (x, y), n, reverse, good[reader, x, y], mcnemar(n, reverse)))
+    tests.sort(key=lambda test: (test[-1], test[4], test[0], test[1]))
     kept = holm([test[-1] for test in tests], ALPHA) if tests else []
     return tuple(Habit(*test, shown) for test, shown in zip(tests, kept, strict=True))[:_MOST]
 
@@ -118,7 +125,7 @@ def _advice(confusions: Sequence[Confusion], habits: Sequence[Habit]) -> str:
             x, y = habit.labels
             return (
                 f"define {x!r} against {y!r}: {habit.reader} says {x!r} where others say {y!r} {habit.n} times, "
-                f"the other way round {habit.reverse} times"
+                f"the other way round {habit.reverse} times, and it was right {habit.right} times"
             )
     for one in confusions:
         if not one.few:
