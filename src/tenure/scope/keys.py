@@ -147,9 +147,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
     },
     p.LossSpec: {
         "tolerance": Meaning("A number is wrong when it is off by more than this.", _LOSS),
-        "iou": Meaning(
-            "Boxes are wrong when one is missed, false or of another class at this overlap.", _LOSS
-        ),
+        "iou": Meaning("Boxes are wrong when one is missed, false or of another class at this overlap.", _LOSS),
         "word_error": Meaning("A text is wrong when more than this share of the words is.", _LOSS),
         "costs": Meaning(
             "Truth -> answer -> cost of that mistake; the bound is on the mean, in parts of the dearest.",

@@ -89,7 +89,7 @@ class Line:
         self.tick()
 
 
-KINDS = {
+KINDS: dict[str, tuple[Output, LossSpec, list[Any], list[Any], list[Any]]] = {
     "regression": (Output(kind="number"), LossSpec(tolerance=0.5), [1.0, 7.0], [1.3, 6.9], [1.6, 3.0]),
     "detection": (Output(regions="box"), LossSpec(iou=0.5), [BOX, FAR], [BOX, FAR], [[], BOX]),
     "transcription": (
