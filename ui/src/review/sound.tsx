@@ -104,7 +104,7 @@ export function Sound({ src, outline, words, command }: Props) {
         <i class="head" style={{ left: pct(at) }} />
       </div>
       <div class="row">
-        <button class="primary" aria-pressed={playing} onClick={toggle}>{playing ? "Pause" : "Play"} <kbd>Space</kbd></button>
+        <button class="primary" onClick={toggle}>{playing ? "Pause" : "Play"} <kbd>Space</kbd></button>
         <span class="mono" data-testid="clock">{clock(at)} / {clock(total)}</span>
         <label class="inline">Speed
           <select value={String(rate)} onChange={(e) => setRate(Number(e.currentTarget.value))}>{SPEEDS.map((s) => <option key={s} value={String(s)}>{s}×</option>)}</select>

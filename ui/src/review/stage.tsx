@@ -7,6 +7,8 @@ import { Beside } from "./beside";
 import { fitted, meant, moved, normal, resized, zoomed, type Handle, type Size, type View } from "./boxes";
 import { Mark } from "./mark";
 
+const CROWD = 60; // more boxes than this: only the selected one and the one under the pointer carry their names
+
 export type Light = { brightness: number; contrast: number; gamma: number };
 export type Command = { zoom(factor: number): void; pan(dx: number, dy: number): void; fit(): void; size(): Size };
 type Drag = { kind: "pan" | "draw" | "move" | Handle; index: number; x: number; y: number; start: Box | null; drawn: Box | null };
@@ -107,7 +109,7 @@ export function Stage(props: Props) {
           <img src={src} alt="The photo to judge" draggable={false} style={{ filter }}
             onLoad={(e) => setSize({ width: e.currentTarget.naturalWidth, height: e.currentTarget.naturalHeight })} onError={() => setFailed(true)} />
           {size.width > 0 && !hidden && (
-            <svg width={size.width} height={size.height} viewBox={`0 0 ${size.width} ${size.height}`} aria-hidden="true" style={{ "--unit": 1 / view.scale }}>
+            <svg class={boxes.length > CROWD ? "crowd" : ""} width={size.width} height={size.height} viewBox={`0 0 ${size.width} ${size.height}`} aria-hidden="true" style={{ "--unit": 1 / view.scale }}>
               {boxes.map((box, i) => <Mark key={i} box={box} index={i} selected={i === selected} />)}
               {draft && <Mark box={draft} index={boxes.length} selected={false} />}
             </svg>
