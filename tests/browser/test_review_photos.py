@@ -15,10 +15,11 @@ from tenure.types import Box
 pytestmark = pytest.mark.browser
 
 OUTPUT = p.Output(labels=("good", "defect"), regions="box")
+ONCE = p.Review(second_reader=p.SecondReader(agreements=0.0, disagreements=0.0))  # no item comes again by chance
 PROJECT = p.Project(
     project="inspection",
     scope=p.Scope(x="photo of a part", y=OUTPUT),
-    endpoints={name: p.EndpointSpec(input="image") for name in ("boards", "tiles", "dense")},
+    endpoints={name: p.EndpointSpec(input="image", review=ONCE) for name in ("boards", "tiles", "dense")},
 )
 BOARD, TILE = "00041000", "blowhole_exp1_num_108719"
 
