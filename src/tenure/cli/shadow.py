@@ -41,8 +41,14 @@ def shadow_report(
         int | None,
         typer.Option(help="Decide by one look at so many items, fixed beforehand.", show_default=False),
     ] = None,
-    iou: Annotated[float, typer.Option(help="Overlap from which two boxes are one.")] = 0.5,
-    tolerance: Annotated[float, typer.Option(help="Difference up to which two numbers are the same.")] = 0.0,
+    iou: Annotated[
+        float | None,
+        typer.Option(help="Overlap from which two boxes are one; default: the project's loss, or 0.5."),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Difference up to which two numbers are the same; default: the project's loss, or 0."),
+    ] = None,
     project: ProjectOption = None,
 ) -> None:
     """Compare a version with people: agreement, who was wrong, whether the model is as good, what is missing.

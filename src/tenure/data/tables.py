@@ -214,7 +214,7 @@ certificates = _table(
     Column("decisions", BigInteger),  # most automated decisions; None = only time ends it
     Column("decided", BigInteger, nullable=False, server_default="0"),  # automated decisions of the version since
     Column("evidence", Text, nullable=False, server_default=""),  # JSON: what `tenure certificate verify` needs
-    Column("audit_losses", Text, nullable=False, server_default=""),  # JSON: loss -> audits, where losses are graded
+    Column("audit_losses", Text, nullable=False, server_default=""),  # JSON: loss -> audits, where it is graded
 )
 
 WAITING_SQL = "state IN ('open', 'judged', 'conflict')"

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
+from tenure.deploy import loss
 from tenure.deploy.rollout import advance, evidence, labels, store
 from tenure.deploy.rollout.advance import ACTIVE, Progress, Rollout, Verdict
 from tenure.deploy.rollout.forecast import forecast
@@ -90,13 +91,16 @@ def ladder(
 def answered(conn: Connection, rollout: Rollout, counts: tuple[Count, ...]) -> dict[str, int]:
     """Return how many requests the candidate answered, and how many of its labelled decisions were wrong."""
     query = (
-        sa.select(_I.truth, _P.value, sa.func.count())
+        sa.select(_I.truth, _I.truth_regions, _P.value, _P.regions, sa.func.count())
         .join(t.item_predictions, (_P.item == _I.id) & (_P.version == rollout.candidate))
         .where(_I.rollout == rollout.id, _I.arm == "candidate", _I.state == "resolved", _P.automated == 1)
         .where(_I.truth.is_not(None))
-        .group_by(_I.truth, _P.value)
+        .group_by(_I.truth, _I.truth_regions, _P.value, _P.regions)
     )
-    rows = [(json.loads(truth) != json.loads(said), int(n)) for truth, said, n in conn.execute(query)]
+    rows = [
+        (loss.of(rollout.plan.loss, loss.stored(truth, boxes), loss.stored(said, drawn)) > 0, int(n))
+        for truth, boxes, said, drawn, n in conn.execute(query)
+    ]
     return {
         "requests": sum(c.n1 for c in counts if c.gate == REQUESTS),
         "labelled": sum(n for _, n in rows),

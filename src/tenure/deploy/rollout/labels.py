@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
+from tenure.deploy import loss
 from tenure.deploy.rollout import store
 from tenure.deploy.rollout.advance import Rollout
 from tenure.deploy.rollout.evidence import chance
@@ -115,7 +115,9 @@ def _drawn(conn: Connection, rollout: Rollout) -> Iterator[Drawn]:
     """Yield the drawn requests of the steps that split, in order of request time."""
     said = (_P.item == _I.id) & (_P.version == _I.version) & (_P.automated == 1)
     query = (
-        sa.select(_I.unit, _I.arm, _I.share, _I.created_us, _I.state, _I.truth, _P.value)
+        sa.select(
+            _I.unit, _I.arm, _I.share, _I.created_us, _I.state, _I.truth, _I.truth_regions, _P.value, _P.regions
+        )
         .join(t.item_predictions, said, isouter=True)
         .where(_I.rollout == rollout.id, _I.lottery == 1, _I.created_us >= store.since_us(conn, rollout))
         .order_by(_I.created_us, _I.number)
@@ -124,13 +126,16 @@ def _drawn(conn: Connection, rollout: Rollout) -> Iterator[Drawn]:
         candidate = row["arm"] == "candidate"
         step = rollout.plan.step_of(row["share"] if candidate else 1.0 - row["share"])
         if step is not None and 0.0 < rollout.plan.share(step) < 1.0:
-            yield Drawn(step, row["unit"], candidate, row["created_us"], _wrong(row))
+            yield Drawn(step, row["unit"], candidate, row["created_us"], _wrong(rollout, row))
 
 
-def _wrong(row: RowMapping) -> bool | None:
+def _wrong(rollout: Rollout, row: RowMapping) -> bool | None:
     if row["state"] != "resolved" or row["truth"] is None:
         return None
-    return row["value"] is not None and bool(json.loads(row["value"]) != json.loads(row["truth"]))
+    if row["value"] is None:
+        return False  # the model did not decide it
+    said = loss.stored(row["value"], row["regions"])
+    return loss.of(rollout.plan.loss, loss.stored(row["truth"], row["truth_regions"]), said) > 0
 
 
 def _tally(rollout: Rollout, rows: Sequence[Drawn], gate: str) -> list[Count]:
@@ -166,7 +171,14 @@ def _paired(conn: Connection, rollout: Rollout, old_enough: int) -> list[Count]:
         return []
     new, old = t.item_predictions.alias(), t.item_predictions.alias()
     query = (
-        sa.select(_I.truth, new.c.value.label("new"), old.c.value.label("old"))
+        sa.select(
+            _I.truth,
+            _I.truth_regions,
+            new.c.value.label("new"),
+            new.c.regions.label("new_regions"),
+            old.c.value.label("old"),
+            old.c.regions.label("old_regions"),
+        )
         .join(new, (new.c.item == _I.id) & (new.c.version == rollout.candidate) & (new.c.role == "shadow"))
         .join(old, (old.c.item == _I.id) & (old.c.version == rollout.stable))
         .where(_I.rollout == rollout.id, _I.lottery == 1, _I.blind == 1, _I.state == "resolved")
@@ -175,8 +187,10 @@ def _paired(conn: Connection, rollout: Rollout, old_enough: int) -> list[Count]:
     )
     x1 = x0 = n = 0
     for row in conn.execute(query):
-        truth, said, before = (json.loads(text) for text in (row.truth, row.new, row.old))
+        truth = loss.stored(row.truth, row.truth_regions)
+        wrong = loss.of(rollout.plan.loss, truth, loss.stored(row.new, row.new_regions)) > 0
+        was = loss.of(rollout.plan.loss, truth, loss.stored(row.old, row.old_regions)) > 0
         n += 1
-        x1 += said != truth and before == truth
-        x0 += said == truth and before != truth
+        x1 += wrong and not was
+        x0 += was and not wrong
     return [Count(step=0, gate=WRONG, rho=PAIRED, x1=x1, x0=x0, n1=n, n0=n)] if n else []

@@ -106,7 +106,8 @@ class Rollouts:
         chosen = spec or self._spec(endpoint).rollout
         if strategy is not None:
             chosen = msgspec.structs.replace(chosen, strategy=strategy, steps=(), gates=())
-        return plan_from_spec(chosen, self.case)
+        plan = plan_from_spec(chosen, self.case)
+        return msgspec.structs.replace(plan, loss=self._spec(endpoint).automation.loss)
 
     def pause(self, number: str, *, by: str, reason: str = "") -> None:
         """Hold the share where it is; a fail still rolls back. Raises ConflictError in another state."""

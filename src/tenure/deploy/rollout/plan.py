@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from tenure.deploy.router import Assign
-from tenure.scope.project import Case, GateSpec, RolloutSpec, Step, Strategy
+from tenure.scope.project import Case, GateSpec, LossSpec, RolloutSpec, Step, Strategy
 
 MIN_UNITS = 100
 """Units (or unit-epochs) that a step must expect in the candidate's arm before it can pass."""
@@ -36,6 +36,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         deadline: seconds after the start at which it pauses; 0 never.
         operator_silence: seconds without an operator's look at which it pauses while it asks for one; 0 never.
         second_person: whoever started it may not approve, promote or jump up.
+        loss: what makes a decision wrong, as the endpoint's `automation.loss` said at the start.
         format: version of this value as it is stored.
     """
 
@@ -49,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float = 0.0
     operator_silence: float = 0.0
     second_person: bool = False
+    loss: LossSpec = LossSpec()
     format: int = 1
 
     @property

@@ -80,18 +80,21 @@ def settings_of(
     *,
     margin: float = 0.02,
     planned: int | None = None,
-    iou: float = 0.5,
-    tolerance: float = 0.0,
+    iou: float | None = None,
+    tolerance: float | None = None,
 ) -> Settings:
-    """Return how an endpoint's answers are compared; a planned number makes the one look decide."""
-    output = project.output(endpoint)
+    """Return how an endpoint's answers are compared; a planned number makes the one look decide.
+
+    Without `iou` and `tolerance` those of `automation.loss` hold, else 0.5 and 0.
+    """
+    output, loss = project.output(endpoint), project.endpoints[endpoint].automation.loss
     return Settings(
         kind=kind_of(output),
         labels=output.labels,
         margin=margin,
         planned=1000 if planned is None else planned,
         look="always" if planned is None else "once",
-        iou=iou,
-        tolerance=tolerance,
+        iou=iou or loss.iou or 0.5,
+        tolerance=(loss.tolerance or 0.0) if tolerance is None else tolerance,
         second=project.endpoints[endpoint].review.second_reader,
     )
