@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import uvicorn
 from console_server import Console, services_of
-from review_world import World
+from desk_world import World
 from seed import Seed
 
 from tenure.clock import SystemClock

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from review_world import World, fits, until
+from desk_world import World, fits, until
 from test_console_pages import violations
 
 from tenure.scope import project as p

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from review_world import World, sent, until
+from desk_world import World, sent, until
 
 from tenure.scope import project as p
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from review_world import World, fits, sent, shot, until
+from desk_world import World, fits, sent, shot, until
 
 from tenure.scope import project as p
 from tenure.types import Box

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from review_world import World, fits, sent, shot
+from desk_world import World, fits, sent, shot
 
 from tenure.data import tables as t
 from tenure.data.state import verify_audit

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from review_world import World, fits, sent, shot, table, until
+from desk_world import World, fits, sent, shot, table, until
 
 from tenure.scope import project as p
 from tenure.types import Box

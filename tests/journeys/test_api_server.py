@@ -67,7 +67,7 @@ def test_the_data_plane_runs_inside_another_app(here: Path) -> None:
     inner = tenure.asgi("tenure-data", open_loopback=True)
     outer = FastAPI(lifespan=inner.lifespan)
     outer.mount("/judge", inner)
-    with TestClient(outer) as client:
+    with TestClient(outer, base_url="http://127.0.0.1") as client:
         answer = client.post("/judge/v1/phones/predict", content=photo(20), headers={"content-type": "image/png"})
         assert answer.status_code == 202
         state = client.get(answer.headers["location"])
@@ -77,7 +77,7 @@ def test_the_data_plane_runs_inside_another_app(here: Path) -> None:
         with pytest.raises(ConflictError, match="a server already runs"):
             tenure.serve("phones")
     with TestClient(
-        tenure.asgi(open_loopback=True)
+        tenure.asgi(open_loopback=True), base_url="http://127.0.0.1"
     ) as client:  # as a server's own app, after the first one ended
         assert client.get("/health/ready").json()["ready"]
 

@@ -15,6 +15,9 @@ from tenure.scope.project import LossSpec
 from tenure.stats import boxes, words
 from tenure.types import Box, Value
 
+Stored = tuple[str, str | None]
+"""A value and its boxes as JSON texts."""
+
 EQUAL = LossSpec()
 """Right or wrong by equality."""
 
@@ -48,6 +51,19 @@ def stored(value: str, regions: str | None) -> Said:
     """Return what the control state's JSON texts of a value and its boxes say."""
     found = msgspec.json.decode(regions, type=tuple[Box, ...] | None) if regions else None
     return Said(json.loads(value), found or ())
+
+
+def wrong(spec: LossSpec, truth: Stored, said: Stored) -> bool:
+    """Say whether an answer is a mistake, of whatever price, from the control state's JSON texts.
+
+    Args:
+        spec: what wrong means.
+        truth: value and boxes of the truth.
+        said: those of the answer.
+    """
+    if spec.iou is None and truth[0] == said[0]:
+        return False  # the same text is the same value: most answers, without reading them
+    return of(spec, stored(*truth), stored(*said)) > 0
 
 
 def bounded(spec: LossSpec) -> bool:

@@ -123,11 +123,25 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def sha(self) -> str:
         """Return the hex SHA-256 of the content: equal content has equal hashes, whenever it was made."""
-        return _sha(msgspec.to_builtins(self))
+        return _sha(_plain(self))
 
     def text(self) -> bytes:
         """Return the bytes of the manifest file."""
-        return json.dumps(msgspec.to_builtins(self), sort_keys=True, indent=1, ensure_ascii=False).encode()
+        return json.dumps(_plain(self), sort_keys=True, indent=1, ensure_ascii=False).encode()
+
+
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    """Return JSON values without the keys that came after format 2 where they say nothing.
+
+    Content that was registered before those keys has the hash then that it had before.
+    """
+    plain: dict[str, Any] = msgspec.to_builtins(manifest)
+    if not plain["output"]["unit"]:
+        del plain["output"]["unit"]
+    for field in (plain["input"].get("fields") or {}).values():
+        if not field["masked"]:
+            del field["masked"]
+    return plain
 
 
 def check_name(name: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from tenure.types import Box
 
@@ -60,6 +59,10 @@ def match(a: Sequence[Box], b: Sequence[Box], *, iou: float = 0.5, labels: bool 
     overlap = overlaps(a, b)
     same = np.array([[x.label == y.label for y in b] for x in a], dtype=bool).reshape(len(a), len(b))
     allowed = (overlap >= iou) & (same if labels else True)
+    from scipy.optimize import (
+        linear_sum_assignment,
+    )  # a third of the controller's start, for those with boxes only
+
     # A pair is worth more than all overlaps together, so the number of pairs counts first.
     worth = np.where(allowed, 1.0 + overlap / (min(len(a), len(b)) + 1.0), 0.0)
     rows, columns = linear_sum_assignment(worth, maximize=True)

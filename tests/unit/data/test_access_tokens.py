@@ -71,6 +71,7 @@ def test_roles_allow_what_the_table_says() -> None:
     assert {r: sorted(a) for r, a in PERMISSIONS.items()} == {
         "viewer": ["read"],
         "reviewer": ["read", "review"],
+        "adjudicator": ["read", "review"],
         "operator": ["operate", "read", "review"],
         "client": ["predict"],
     }

@@ -98,7 +98,7 @@ def answered(conn: Connection, rollout: Rollout, counts: tuple[Count, ...]) -> d
         .group_by(_I.truth, _I.truth_regions, _P.value, _P.regions)
     )
     rows = [
-        (loss.of(rollout.plan.loss, loss.stored(truth, boxes), loss.stored(said, drawn)) > 0, int(n))
+        (loss.wrong(rollout.plan.loss, (truth, boxes), (said, drawn)), int(n))
         for truth, boxes, said, drawn, n in conn.execute(query)
     ]
     return {

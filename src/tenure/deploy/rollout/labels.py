@@ -134,8 +134,8 @@ def _wrong(rollout: Rollout, row: RowMapping) -> bool | None:
         return None
     if row["value"] is None:
         return False  # the model did not decide it
-    said = loss.stored(row["value"], row["regions"])
-    return loss.of(rollout.plan.loss, loss.stored(row["truth"], row["truth_regions"]), said) > 0
+    truth = (row["truth"], row["truth_regions"])
+    return loss.wrong(rollout.plan.loss, truth, (row["value"], row["regions"]))
 
 
 def _tally(rollout: Rollout, rows: Sequence[Drawn], gate: str) -> list[Count]:
@@ -187,9 +187,9 @@ def _paired(conn: Connection, rollout: Rollout, old_enough: int) -> list[Count]:
     )
     x1 = x0 = n = 0
     for row in conn.execute(query):
-        truth = loss.stored(row.truth, row.truth_regions)
-        wrong = loss.of(rollout.plan.loss, truth, loss.stored(row.new, row.new_regions)) > 0
-        was = loss.of(rollout.plan.loss, truth, loss.stored(row.old, row.old_regions)) > 0
+        truth = (row.truth, row.truth_regions)
+        wrong = loss.wrong(rollout.plan.loss, truth, (row.new, row.new_regions))
+        was = loss.wrong(rollout.plan.loss, truth, (row.old, row.old_regions))
         n += 1
         x1 += wrong and not was
         x0 += was and not wrong
