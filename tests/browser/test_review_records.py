@@ -107,12 +107,12 @@ def test_a_record_shows_types_ranges_and_gaps(desk: Any, world: World) -> None:
 
 
 def test_a_masked_field_is_shown_on_request_and_audited(desk: Any, world: World) -> None:
-    bodies: list[str] = []
-    desk.on("response", lambda r: bodies.append(r.text()) if "/api/reviews/lease" in r.url else None)
-    opened(desk, world, "stay")
-    assert "patient_nbr" in bodies[0]
+    with desk.expect_response(lambda r: "/api/reviews/lease" in r.url) as leased:
+        opened(desk, world, "stay")
+    body = leased.value.text()
+    assert "patient_nbr" in body
     number = "63555939"
-    assert number not in bodies[0]
+    assert number not in body
     assert desk.request.get(f"{world.url}/api/reviews/s1/media").status == 404  # not by the back door
     shot(desk, "review-stay")
     desk.get_by_role("button", name="Show patient nbr").click()
