@@ -88,7 +88,7 @@ def run(url: str, folder: Path, items: int) -> State:
     state = State.open(url, SystemClock())
     fill(state, items)
     state.engine.dispose()
-    mortal = {n: 40 + 37 * n for n in range(0, READERS, 4)}
+    mortal = {n: 8 + 5 * n for n in range(0, READERS, 4)}
     people = [
         FORK.Process(target=read, args=(url, f"r{n}", str(folder), mortal.get(n, 0))) for n in range(READERS)
     ]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import tempfile
 from collections import Counter, defaultdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,11 @@ class ReviewMachine(RuleBasedStateMachine):
         with _STATE.begin() as conn:
             for table in (t.review_items, t.item_predictions, t.leases, t.judgements, t.decisions):
                 conn.execute(table.delete())
-        self.queue = ReviewQueue(_STATE, {"phones": SPEC})
+        number = count()
+        # The token of a lease also draws whether age alone chooses its item: the same steps draw the same.
+        self.queue = ReviewQueue(
+            _STATE, {"phones": SPEC}, tokens=lambda n: [f"l_{next(number)}" for _ in range(n)]
+        )
         self.added = 0
         self.rows: dict[int, Any] = {}
         self.decisions: dict[str, Any] = {}

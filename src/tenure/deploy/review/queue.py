@@ -51,8 +51,10 @@ class ReviewQueue:
         output: Output | None = None,
         on_decision: Callable[[], None] | None = None,
         settings: Settings | None = None,
+        tokens: Callable[[int], list[str]] = leases.new_tokens,
     ) -> None:
         self._state = state
+        self._tokens = tokens
         self._endpoints = endpoints
         self._output = output or Output()
         self._on_decision = on_decision
@@ -178,7 +180,7 @@ class ReviewQueue:
         names = self._names(endpoint)
         if n < 1:
             raise CaseError(f"n must be at least 1, got {n}", code="invalid_query", at="n")
-        tokens = leases.new_tokens(n)
+        tokens = self._tokens(n)
         with self._state.begin() as conn:
             desk = self._desk(conn, reader, adjudicator=adjudicator)
             room = self._room(conn, names, reader)
@@ -314,7 +316,7 @@ class ReviewQueue:
             if desk.taken(row):
                 raise ConflictError("somebody else is reading this item now", code="leased", at="item")
             seconds = self._endpoints[row["endpoint"]].review.lease
-            return desk.grant(row, leases.new_tokens(1)[0], seconds=seconds)
+            return desk.grant(row, self._tokens(1)[0], seconds=seconds)
 
     def release(self, item: str, *, reader: str, token: str) -> None:
         """Give an item back unjudged; without such a lease nothing happens."""
