@@ -111,8 +111,7 @@ def test_no_kill_loses_or_doubles_an_answer(tmp_path: Path) -> None:
         for caller in callers:
             caller.join(60)
         assert [c.odd for c in callers] == [[]] * 4
-        living = world.up.supervisor.pids()
-        assert {"worker 0", "worker 1"} <= set(living), "all are back"
+        assert {"worker 0", "worker 1"} <= set(world.up.supervisor.pids()), "all are back"
         assert world.client().call("GET", "/health/ready").json()["workers"] == ["ready", "ready"]
         _wait_for_items(world)
     _check_log(world, callers)

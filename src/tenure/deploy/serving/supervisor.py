@@ -110,10 +110,17 @@ class Supervisor:
         Raises:
             BusyError: they are not ready in time.
         """
-        if self._wait(lambda: all(slot.state == "ready" for slot in self._page.slots()), timeout_s):
+        if self._wait(self._all_ready, timeout_s):
             return
         states = ", ".join(slot.state for slot in self._page.slots())
         raise BusyError(f"the workers are not ready after {timeout_s:g} s: {states}; see the log above")
+
+    def _all_ready(self) -> bool:
+        # a slot keeps the last word of a process that was killed: only a living one's counts
+        living = self.pids()
+        return all(
+            slot.state == "ready" and slot.pid == living.get(f"worker {slot.index}") for slot in self._page.slots()
+        )
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each living child, by name."""
