@@ -30,10 +30,10 @@ from tenure.deploy.decide import decide, draws, level_in_force
 from tenure.deploy.review.items import Submission
 from tenure.deploy.router import Table, assign
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.desk import Desk, answer_flags, as_logged
-from tenure.deploy.serving.journal import Journal
-from tenure.deploy.serving.shadows import shadowed
-from tenure.deploy.serving.work import Lane, Work
+from tenure.deploy.serving.predict.desk import Desk, answer_flags, as_logged
+from tenure.deploy.serving.predict.journal import Journal
+from tenure.deploy.serving.predict.shadows import shadowed
+from tenure.deploy.serving.predict.work import Lane, Work
 from tenure.scope.project import EndpointSpec, Output, Project, Scope, Server
 from tenure.seeds import hash64
 from tenure.settings import Settings

@@ -23,12 +23,12 @@ import msgspec
 
 from tenure.clock import Clock, SystemClock
 from tenure.data.tokens import TokenFile
-from tenure.deploy.serving import supervisor
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.core import LOOPBACK, Core, guard
-from tenure.deploy.serving.journal import Journal
-from tenure.deploy.serving.runner import Fleet
-from tenure.deploy.serving.supervisor import Limits, Role, Supervisor
+from tenure.deploy.serving.predict.core import LOOPBACK, Core, guard
+from tenure.deploy.serving.predict.journal import Journal
+from tenure.deploy.serving.predict.runner import Fleet
+from tenure.deploy.serving.processes import supervisor
+from tenure.deploy.serving.processes.supervisor import Limits, Role, Supervisor
 from tenure.errors import AccessError, ModelError, ProjectError, StoreError
 from tenure.model.apart import limit_of
 from tenure.model.bundle import find_bundle, load, open_bundle, smoke_test
@@ -390,7 +390,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _worker(told: argparse.Namespace, launch: Launch, sock: socket.socket) -> None:
-    from tenure.deploy.serving import worker
+    from tenure.deploy.serving.processes import worker
 
     clock, settings = SystemClock(), Settings()
     page = ControlPage(told.folder / "control.page")
@@ -416,7 +416,7 @@ def _worker(told: argparse.Namespace, launch: Launch, sock: socket.socket) -> No
 
 def _controller(told: argparse.Namespace, launch: Launch, sock: socket.socket) -> None:
     from tenure.console import process
-    from tenure.deploy.serving import worker
+    from tenure.deploy.serving.processes import worker
 
     controller, services = control(launch.project, told.folder, clock=SystemClock(), settings=Settings())
 

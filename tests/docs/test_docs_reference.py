@@ -11,7 +11,7 @@ from docs_blocks import ROOT
 from starlette.routing import Route as StarletteRoute
 
 from tenure.cli import reference
-from tenure.deploy.serving import app, openapi
+from tenure.deploy.serving.http import app, openapi
 from tenure.settings import Settings
 
 SOURCE = ROOT / "src" / "tenure"

@@ -15,9 +15,9 @@ from tenure import system
 from tenure.clock import SystemClock
 from tenure.data.state import State
 from tenure.deploy.router import Endpoint, Policy, Table
-from tenure.deploy.serving import supervisor
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.supervisor import Limits, Role, Supervisor
+from tenure.deploy.serving.processes import supervisor
+from tenure.deploy.serving.processes.supervisor import Limits, Role, Supervisor
 from tenure.model.registry import Registry
 from tenure.scope.project import EndpointSpec, Project, Scope, Server
 from tenure.types import Level

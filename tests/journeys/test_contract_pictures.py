@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 from serving_server import Client, World
 
-from tenure.deploy.serving import supervisor
+from tenure.deploy.serving.processes import supervisor
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ from lifecycle_plant import Plant, wait
 from serving_server import SIZES, Client, sizes_world
 
 from tenure import system
-from tenure.deploy.serving import supervisor
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.supervisor import Limits
+from tenure.deploy.serving.processes import supervisor
+from tenure.deploy.serving.processes.supervisor import Limits
 from tenure.errors import ConflictError
 from tenure.scope.project import Server, StageSpec
 from tenure.settings import Settings

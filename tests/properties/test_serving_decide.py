@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tenure.deploy.decide import Draws, decide, decide_scores, draws, level_in_force, threshold
 from tenure.deploy.router import Endpoint, Policy, Table, assign
-from tenure.deploy.serving.shadows import shadowed
-from tenure.deploy.serving.work import Lane
+from tenure.deploy.serving.predict.shadows import shadowed
+from tenure.deploy.serving.predict.work import Lane
 from tenure.model.answer import Scores
 from tenure.seeds import request_draw
 from tenure.types import Failed, Level, Prediction, Route

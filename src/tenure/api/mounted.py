@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse
 from tenure import system
 from tenure.api import adhoc
 from tenure.clock import SystemClock
-from tenure.deploy.serving import supervisor
-from tenure.deploy.serving.app import data_app
 from tenure.deploy.serving.control_page import ControlPage, Slot
+from tenure.deploy.serving.http.app import data_app
+from tenure.deploy.serving.processes import supervisor
 from tenure.errors import AccessError, BusyError
 from tenure.model.code import end_of_script
 from tenure.scope.project import Project
@@ -26,7 +26,7 @@ from tenure.settings import Settings
 
 if TYPE_CHECKING:
     from tenure.controller.loop import Controller
-    from tenure.deploy.serving.core import Core
+    from tenure.deploy.serving.predict.core import Core
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -26,7 +26,7 @@ from tenure.console.route import Ask, Person, Route
 from tenure.console.routes import ROUTES
 from tenure.console.services import Services
 from tenure.console.stream import Stream
-from tenure.deploy.serving import wire
+from tenure.deploy.serving.http import wire
 from tenure.errors import CaseError, TenureError
 
 MAX_BODY = 1 << 20

@@ -11,7 +11,7 @@ import threading
 from tenure.console.api import management_app
 from tenure.console.services import Services
 from tenure.controller.loop import Controller
-from tenure.deploy.serving.worker import QuietServer, config
+from tenure.deploy.serving.processes.worker import QuietServer, config
 
 
 async def serve(

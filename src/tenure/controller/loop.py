@@ -31,7 +31,7 @@ from tenure.deploy.rollout.ledger import Rollouts
 from tenure.deploy.rollout.routing import RolloutRouting
 from tenure.deploy.router import Endpoint
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.idempotency import Claims
+from tenure.deploy.serving.predict.idempotency import Claims
 from tenure.maintain.retrain import Retrainer
 from tenure.model.registry import Registry
 from tenure.monitor import notify, panes

@@ -19,7 +19,7 @@ from tenure.deploy.capacity import people, samples, volume
 from tenure.deploy.capacity.constant import Constant
 from tenure.deploy.capacity.costs import Cost, batch_of, fit, measure
 from tenure.deploy.capacity.forecast import Machine, Worker, enough, highest, keeps_up, shares, waits, worker
-from tenure.deploy.serving.journal import Journal
+from tenure.deploy.serving.predict.journal import Journal
 from tenure.model.answer import Scores
 from tenure.model.bundle import Sample
 from tenure.model.columns import Rows

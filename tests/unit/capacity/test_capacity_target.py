@@ -16,7 +16,7 @@ from tenure.data.state import State
 from tenure.deploy.capacity import samples, trial
 from tenure.deploy.capacity.target import Target, ask_once, parse, refuse_remote, running
 from tenure.deploy.rollout.ledger import Rollouts
-from tenure.deploy.serving import supervisor
+from tenure.deploy.serving.processes import supervisor
 from tenure.errors import AccessError, BusyError, CaseError, ConflictError, MissingError
 from tenure.model.bundle import Sample
 from tenure.model.registry import Registry

@@ -16,9 +16,9 @@ from tenure.data.spool import SchemaStore, SpoolWriter
 from tenure.data.view import Log
 from tenure.deploy.router import Endpoint, Policy, Table
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.core import Ask, Core
-from tenure.deploy.serving.journal import Journal
-from tenure.deploy.serving.runner import Fleet
+from tenure.deploy.serving.predict.core import Ask, Core
+from tenure.deploy.serving.predict.journal import Journal
+from tenure.deploy.serving.predict.runner import Fleet
 from tenure.errors import ModelError
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import adapt

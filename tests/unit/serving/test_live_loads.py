@@ -15,8 +15,8 @@ from serving_world import pipeline
 from tenure.clock import ManualClock
 from tenure.deploy.router import Endpoint, Policy, Table
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.live import Live
-from tenure.deploy.serving.runner import Fleet
+from tenure.deploy.serving.predict.live import Live
+from tenure.deploy.serving.predict.runner import Fleet
 from tenure.errors import ModelError
 from tenure.types import Level
 

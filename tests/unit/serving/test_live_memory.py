@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from tenure.deploy.serving import memory
-from tenure.deploy.serving.supervisor import MALLOC
+from tenure.deploy.serving.predict import memory
+from tenure.deploy.serving.processes.supervisor import MALLOC
 
 CHILD = """
 import os, sys, threading
 import numpy as np, psutil
-from tenure.deploy.serving import memory
+from tenure.deploy.serving.predict import memory
 rss = psutil.Process().memory_info
 held = []
 def allocate():

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 from serving_world import LABELS, World, ask
 
-from tenure.deploy.serving import many, many_in
-from tenure.deploy.serving.app import data_app
-from tenure.deploy.serving.core import Core, guard
+from tenure.deploy.serving.http.app import data_app
+from tenure.deploy.serving.predict import many, many_in
+from tenure.deploy.serving.predict.core import Core, guard
 from tenure.errors import BusyError
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import adapt
@@ -376,7 +376,6 @@ def test_lines_come_while_others_are_still_answered(run: Any, monkeypatch: pytes
 
 
 def test_pyarrow_is_loaded_by_arrow_alone() -> None:
-    code = (
-        "import sys, tenure.deploy.serving.app, tenure.deploy.serving.worker; sys.exit('pyarrow' in sys.modules)"
-    )
+    doors = "tenure.deploy.serving.http.app, tenure.deploy.serving.processes.worker"
+    code = f"import sys, {doors}; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

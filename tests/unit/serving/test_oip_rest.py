@@ -17,8 +17,8 @@ import pytest
 from serving_world import NUMBER, World
 
 from tenure.deploy.router import Endpoint, Policy
-from tenure.deploy.serving.app import data_app
-from tenure.deploy.serving.core import guard
+from tenure.deploy.serving.http.app import data_app
+from tenure.deploy.serving.predict.core import guard
 from tenure.scope.project import EndpointSpec, Output, Serve
 from tenure.types import Level
 

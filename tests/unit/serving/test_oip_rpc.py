@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from serving_world import NUMBER, World
 
-from tenure.deploy.serving.core import guard
+from tenure.deploy.serving.predict.core import guard
 from tenure.scope.project import Serve, Server
 from tenure.types import Level
 

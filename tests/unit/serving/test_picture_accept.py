@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenure.deploy.serving.accept import preferred
+from tenure.deploy.serving.http.accept import preferred
 
 JSON, JPEG, PNG = OFFERS = ("application/json", "image/jpeg", "image/png")
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image as Pillow
 from serving_world import World
 
-from tenure.deploy.serving.app import data_app
-from tenure.deploy.serving.core import guard
-from tenure.deploy.serving.drawing import PALETTE
+from tenure.deploy.serving.http.app import data_app
+from tenure.deploy.serving.http.drawing import PALETTE
+from tenure.deploy.serving.predict.core import guard
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import adapt
 from tenure.scope.project import Decode, EndpointSpec, Output, Serve

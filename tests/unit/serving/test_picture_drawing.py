@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from tenure.deploy.serving import drawing
-from tenure.deploy.serving.drawing import PALETTE, Rect, Scale, annotated, colours_of, draw, ink_on, words
+from tenure.deploy.serving.http import drawing
+from tenure.deploy.serving.http.drawing import PALETTE, Rect, Scale, annotated, colours_of, draw, ink_on, words
 from tenure.types import Box
 
 Pixels = npt.NDArray[np.uint8]

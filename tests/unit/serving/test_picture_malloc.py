@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tenure.deploy.serving import supervisor
+from tenure.deploy.serving.processes import supervisor
 
 
 def test_what_somebody_set_stands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import pytest
 from serving_world import World, ask
 
 from tenure.deploy.router import Endpoint, Policy
-from tenure.deploy.serving.core import Core
-from tenure.deploy.serving.desk import as_shown
+from tenure.deploy.serving.predict.core import Core
+from tenure.deploy.serving.predict.desk import as_shown
 from tenure.model.answer import Scores
 from tenure.model.columns import Rows
 from tenure.model.pipeline import Pipeline
@@ -90,7 +90,7 @@ def test_a_block_is_answered_and_logged_as_its_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stage: type[Sized]
 ) -> None:
     """The same (run, seq) draw the same audits, so the two logs can be compared column by column."""
-    monkeypatch.setattr("tenure.deploy.serving.journal.fresh_u64", lambda: 77)
+    monkeypatch.setattr("tenure.deploy.serving.predict.journal.fresh_u64", lambda: 77)
     logs, said = [], []
     for kind in ("block", "rows"):
         world = world_of(tmp_path / kind, stage)

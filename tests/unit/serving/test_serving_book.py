@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tenure.deploy.serving.book import Book, boxes_of
+from tenure.deploy.serving.predict.book import Book, boxes_of
 from tenure.types import Answer, Box, Decision
 
 FIRST, SECOND = Decision("good", "person"), Decision("bad", "fallback")

@@ -16,7 +16,7 @@ from serving_world import LABELS, NUMBER, SECRET, World, ask
 
 from tenure.data.records import decode_id, encode_id
 from tenure.deploy.router import Endpoint, Policy
-from tenure.deploy.serving.core import Ask, Core, guard
+from tenure.deploy.serving.predict.core import Ask, Core, guard
 from tenure.errors import AccessError, BusyError, CaseError, MissingError, TenureError
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import adapt

@@ -11,9 +11,9 @@ import pytest
 from serving_world import SECRET, World, ask
 
 from tenure.data.records import decode_id
-from tenure.deploy.serving.app import data_app
-from tenure.deploy.serving.book import Book
-from tenure.deploy.serving.core import Core, guard
+from tenure.deploy.serving.http.app import data_app
+from tenure.deploy.serving.predict.book import Book
+from tenure.deploy.serving.predict.core import Core, guard
 from tenure.types import Decision, Level
 
 Message = dict[str, Any]

@@ -15,14 +15,14 @@ import msgspec
 import pytest
 from serving_world import NUMBER, World, ask
 
-from tenure.deploy.serving.idempotency import Claim, Claims
+from tenure.deploy.serving.predict.idempotency import Claim, Claims
 from tenure.errors import BusyError, CaseError, ConflictError, StoreError
 from tenure.types import Level
 
 RACE = """
 import sys
 from pathlib import Path
-from tenure.deploy.serving.idempotency import Claims
+from tenure.deploy.serving.predict.idempotency import Claims
 claims, run = Claims(Path(sys.argv[1])), int(sys.argv[2])
 sys.stdin.readline()
 print(sum(claims.claim("e", f"k{n}", b"x", run=run, seq=n).mine for n in range(200)))

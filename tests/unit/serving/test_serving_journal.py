@@ -16,7 +16,7 @@ from tenure.data.frames import Frame
 from tenure.data.records import Kind
 from tenure.data.spool import SchemaStore, SegmentName, segments
 from tenure.data.spool_index import SegmentReader
-from tenure.deploy.serving.journal import Journal
+from tenure.deploy.serving.predict.journal import Journal
 from tenure.settings import Settings
 
 KINDS = frozenset(int(k) for k in Kind)

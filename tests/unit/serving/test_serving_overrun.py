@@ -13,7 +13,7 @@ import pytest
 from serving_world import LABELS, NUMBER, World, ask
 
 from tenure.clock import ManualClock, SystemClock
-from tenure.deploy.serving.core import Core
+from tenure.deploy.serving.predict.core import Core
 from tenure.errors import BusyError, CaseError
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import adapt

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tenure.deploy.serving.pace import QUANTILE, WARM, Pace
+from tenure.deploy.serving.predict.pace import QUANTILE, WARM, Pace
 from tenure.seeds import generator
 
 

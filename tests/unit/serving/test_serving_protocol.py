@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving_world import NUMBER, World, ask
 
-from tenure.deploy.serving import protocol
-from tenure.deploy.serving.app import data_app
-from tenure.deploy.serving.core import Core, guard
-from tenure.deploy.serving.protocol import MAX_HEAD, Service, protocol_of
-from tenure.deploy.serving.worker import QuietServer, config
+from tenure.deploy.serving.http import protocol
+from tenure.deploy.serving.http.app import data_app
+from tenure.deploy.serving.http.protocol import MAX_HEAD, Service, protocol_of
+from tenure.deploy.serving.predict.core import Core, guard
+from tenure.deploy.serving.processes.worker import QuietServer, config
 from tenure.scope.project import Serve
 from tenure.types import Answer, Level
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tenure.clock import Clock, ManualClock
-from tenure.deploy.serving.runner import MAX_BATCH, Batch, Fleet, Model, Runner
+from tenure.deploy.serving.predict.runner import MAX_BATCH, Batch, Fleet, Model, Runner
 from tenure.errors import BusyError
 from tenure.model.pipeline import Pipeline, Result
 from tenure.model.stage import adapt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenure.deploy.serving.pulse import Pulse
+from tenure.deploy.serving.processes.pulse import Pulse
 
 S = 1_000_000_000
 

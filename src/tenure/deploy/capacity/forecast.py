@@ -9,7 +9,7 @@ import numpy as np
 
 from tenure.deploy.capacity.arrivals import arrivals
 from tenure.deploy.capacity.costs import Cost
-from tenure.deploy.serving.runner import MAX_BATCH
+from tenure.deploy.serving.predict.runner import MAX_BATCH
 
 _ARRIVALS = 20_000
 _STEPS = 24

@@ -19,7 +19,7 @@ from tenure.data.spool import SchemaStore, SegmentName, SpoolWriter, segments
 from tenure.data.spool_index import SegmentReader
 from tenure.deploy.offline.rows import DECIDED, Answered, Item, Rejected
 from tenure.deploy.offline.score import Scorer, seq_of
-from tenure.deploy.serving.desk import shown
+from tenure.deploy.serving.predict.desk import shown
 from tenure.seeds import fresh_u64
 from tenure.settings import Settings
 from tenure.types import Route

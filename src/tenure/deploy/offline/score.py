@@ -18,7 +18,7 @@ from tenure.deploy.decide import Draws, decide, draws
 from tenure.deploy.offline.force import Rules
 from tenure.deploy.offline.rows import DECIDED, Answered, Item, Rejected, Scored
 from tenure.deploy.offline.source import Wanted, record_of
-from tenure.deploy.serving.desk import as_logged, is_empty, said, shown
+from tenure.deploy.serving.predict.desk import as_logged, is_empty, said, shown
 from tenure.errors import CaseError
 from tenure.model.pipeline import Pipeline
 from tenure.scope.project import EndpointSpec, Output

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from tenure.deploy.serving.core import too_large
 from tenure.deploy.serving.oip.messages import (
     InferRequest,
     InferResponse,
@@ -17,6 +16,7 @@ from tenure.deploy.serving.oip.messages import (
     TensorParameters,
 )
 from tenure.deploy.serving.oip.tensors import Tensor, fault, from_bytes, from_json, to_bytes, to_json
+from tenure.deploy.serving.predict.core import too_large
 from tenure.errors import CaseError
 
 HEADER_LENGTH = "Inference-Header-Content-Length"

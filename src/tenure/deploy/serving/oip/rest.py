@@ -9,13 +9,13 @@ from starlette.routing import Route
 
 from tenure.clock import Clock
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.core import Core
-from tenure.deploy.serving.desk import Desk
-from tenure.deploy.serving.edge import Edge, Handler, headers_of, number_of, read_body, token_of
+from tenure.deploy.serving.http.edge import Edge, Handler, headers_of, number_of, read_body, token_of
+from tenure.deploy.serving.http.wire import as_json, error_response
 from tenure.deploy.serving.oip.body import HEADER_LENGTH, Sent, compressed, decompressed, read, write
 from tenure.deploy.serving.oip.messages import InferRequest
 from tenure.deploy.serving.oip.service import Answered, Service
-from tenure.deploy.serving.wire import as_json, error_response
+from tenure.deploy.serving.predict.core import Core
+from tenure.deploy.serving.predict.desk import Desk
 from tenure.errors import CaseError, TenureError
 
 _INDEX_BYTES = 4096

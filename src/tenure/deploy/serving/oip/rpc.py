@@ -12,7 +12,6 @@ import numpy as np
 
 from tenure.clock import Clock
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.core import Core
 from tenure.deploy.serving.oip.body import Sent
 from tenure.deploy.serving.oip.messages import (
     InferRequest,
@@ -25,6 +24,7 @@ from tenure.deploy.serving.oip.messages import (
 from tenure.deploy.serving.oip.rpc_messages import CALLS, CONTENTS, SERVICE, message_classes
 from tenure.deploy.serving.oip.service import Answered, Service
 from tenure.deploy.serving.oip.tensors import DTYPES, Tensor, count, fault, from_bytes, of_bytes, to_bytes
+from tenure.deploy.serving.predict.core import Core
 from tenure.errors import CaseError, TenureError
 from tenure.scope.project import Server
 from tenure.seeds import fresh_u64

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 from tenure.clock import Clock
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.core import Core
-from tenure.deploy.serving.desk import Desk
 from tenure.deploy.serving.oip.body import Sent
 from tenure.deploy.serving.oip.inputs import Inputs
 from tenure.deploy.serving.oip.messages import (
@@ -25,7 +23,9 @@ from tenure.deploy.serving.oip.messages import (
 from tenure.deploy.serving.oip.outputs import MAX_CLASSES, Outputs, Reply, deciders, undecided
 from tenure.deploy.serving.oip.records import Item
 from tenure.deploy.serving.oip.tensors import Tensor, fault
-from tenure.deploy.serving.work import Block
+from tenure.deploy.serving.predict.core import Core
+from tenure.deploy.serving.predict.desk import Desk
+from tenure.deploy.serving.predict.work import Block
 from tenure.errors import MissingError, TenureError
 from tenure.types import Answer, Decision
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tenure.deploy.serving.desk import Desk
+from tenure.deploy.serving.predict.desk import Desk
 from tenure.errors import TenureError
 from tenure.types import Answer
 

@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from tenure.deploy.serving.control_page import Slot
-from tenure.deploy.serving.core import FOREIGN, LOOPBACK, too_large
-from tenure.deploy.serving.wire import error_response, fault_body
+from tenure.deploy.serving.http.wire import error_response, fault_body
+from tenure.deploy.serving.predict.core import FOREIGN, LOOPBACK, too_large
 from tenure.errors import CaseError, TenureError
 
 _LONGEST = 1e9  # seconds or milliseconds that a caller may name

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from tenure.deploy.router import Endpoint, Table
-from tenure.deploy.serving import memory
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.runner import Fleet
+from tenure.deploy.serving.predict import memory
+from tenure.deploy.serving.predict.runner import Fleet
 from tenure.errors import BusyError
 
 _log = logging.getLogger("tenure.serving")

@@ -14,12 +14,12 @@ import msgspec
 from tenure.clock import Clock
 from tenure.data.records import By, Kind, decode_id
 from tenure.data.spool_index import DecisionTail, SpoolIndex
-from tenure.deploy.serving.book import Book, Key, boxes_of, decision_of
 from tenure.deploy.serving.control_page import Slot
-from tenure.deploy.serving.desk import Desk, shown
-from tenure.deploy.serving.journal import Journal, full
-from tenure.deploy.serving.replies import iso
-from tenure.deploy.serving.work import Work
+from tenure.deploy.serving.predict.book import Book, Key, boxes_of, decision_of
+from tenure.deploy.serving.predict.desk import Desk, shown
+from tenure.deploy.serving.predict.journal import Journal, full
+from tenure.deploy.serving.predict.replies import iso
+from tenure.deploy.serving.predict.work import Work
 from tenure.errors import CaseError, MissingError, StoreError
 from tenure.types import Answer, Decision, Prediction
 

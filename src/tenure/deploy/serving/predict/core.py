@@ -16,16 +16,16 @@ from tenure.clock import Clock
 from tenure.data.decode import accepts, decode, unsupported
 from tenure.data.extract import extract
 from tenure.data.records import encode_id
-from tenure.deploy.serving.answering import Answering
-from tenure.deploy.serving.book import Key
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.desk import Desk
-from tenure.deploy.serving.idempotency import Claim, Claims
-from tenure.deploy.serving.journal import Journal, full
-from tenure.deploy.serving.live import Live
-from tenure.deploy.serving.pending import Archive, Pending
-from tenure.deploy.serving.runner import Fleet
-from tenure.deploy.serving.work import Block, Work
+from tenure.deploy.serving.predict.answering import Answering
+from tenure.deploy.serving.predict.book import Key
+from tenure.deploy.serving.predict.desk import Desk
+from tenure.deploy.serving.predict.idempotency import Claim, Claims
+from tenure.deploy.serving.predict.journal import Journal, full
+from tenure.deploy.serving.predict.live import Live
+from tenure.deploy.serving.predict.pending import Archive, Pending
+from tenure.deploy.serving.predict.runner import Fleet
+from tenure.deploy.serving.predict.work import Block, Work
 from tenure.errors import AccessError, BusyError, CaseError, ConflictError, MissingError, StoreError, TenureError
 from tenure.model.columns import Rows
 from tenure.scope.project import Project

@@ -8,9 +8,9 @@ from tenure.clock import Clock
 from tenure.deploy.decide import level_in_force
 from tenure.deploy.router import Assignment, Endpoint, assign
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.desk import Desk
-from tenure.deploy.serving.live import Live
-from tenure.deploy.serving.work import Block, Lane, Work
+from tenure.deploy.serving.predict.desk import Desk
+from tenure.deploy.serving.predict.live import Live
+from tenure.deploy.serving.predict.work import Block, Lane, Work
 from tenure.errors import BusyError
 from tenure.seeds import request_draw
 from tenure.types import Level

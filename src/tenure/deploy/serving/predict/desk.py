@@ -16,8 +16,8 @@ from tenure.data.frames import Column, Encoder
 from tenure.data.records import NO_LABEL, By, Flag, Kind, Status
 from tenure.data.schema import InputSchema
 from tenure.data.typed import Packed, RecordDecoder
-from tenure.deploy.serving.journal import Journal
-from tenure.deploy.serving.work import Block, Lane, Work
+from tenure.deploy.serving.predict.journal import Journal
+from tenure.deploy.serving.predict.work import Block, Lane, Work
 from tenure.model.answer import Scores
 from tenure.model.columns import Rows
 from tenure.scope.project import EndpointSpec, Output

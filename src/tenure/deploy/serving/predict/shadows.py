@@ -10,9 +10,9 @@ from typing import ClassVar
 from tenure.clock import Clock
 from tenure.deploy.router import Endpoint
 from tenure.deploy.serving.control_page import Slot
-from tenure.deploy.serving.desk import Desk, as_logged
-from tenure.deploy.serving.runner import Batch, Fleet, Runner, outcome, select
-from tenure.deploy.serving.work import Lane
+from tenure.deploy.serving.predict.desk import Desk, as_logged
+from tenure.deploy.serving.predict.runner import Batch, Fleet, Runner, outcome, select
+from tenure.deploy.serving.predict.work import Lane
 from tenure.model.answer import Scores
 from tenure.seeds import request_draw
 from tenure.types import Failed, Input, Level

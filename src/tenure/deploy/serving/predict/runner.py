@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 from tenure.clock import Clock
-from tenure.deploy.serving.pace import Pace
+from tenure.deploy.serving.predict.pace import Pace
 from tenure.errors import BusyError
 from tenure.model.pipeline import Result
 from tenure.types import Failed, Input, Prediction

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from tenure.data.records import Flag, Status
 from tenure.deploy.decide import Draws, decide, decide_scores, draws
-from tenure.deploy.serving.desk import answer_flags
-from tenure.deploy.serving.work import Lane, Work
+from tenure.deploy.serving.predict.desk import answer_flags
+from tenure.deploy.serving.predict.work import Lane, Work
 from tenure.errors import CaseError
 from tenure.model.answer import Scores
 from tenure.types import Route

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from tenure.clock import Clock
-from tenure.deploy.serving.app import data_app
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.core import Core
-from tenure.deploy.serving.protocol import Service, protocol_of
+from tenure.deploy.serving.http.app import data_app
+from tenure.deploy.serving.http.protocol import Service, protocol_of
+from tenure.deploy.serving.predict.core import Core
 from tenure.scope.project import Server
 from tenure.settings import Settings
 

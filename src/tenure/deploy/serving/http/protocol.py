@@ -18,14 +18,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tenure.clock import Clock
 from tenure.data.decode import accepts, decode
-from tenure.deploy.serving.accept import preferred
 from tenure.deploy.serving.control_page import Slot
-from tenure.deploy.serving.core import Core
-from tenure.deploy.serving.desk import Desk
-from tenure.deploy.serving.edge import number_of, token_of
-from tenure.deploy.serving.tally import Tally
-from tenure.deploy.serving.wire import fault_body, headers_of_error
-from tenure.deploy.serving.work import Work
+from tenure.deploy.serving.http.accept import preferred
+from tenure.deploy.serving.http.edge import number_of, token_of
+from tenure.deploy.serving.http.wire import fault_body, headers_of_error
+from tenure.deploy.serving.predict.core import Core
+from tenure.deploy.serving.predict.desk import Desk
+from tenure.deploy.serving.predict.tally import Tally
+from tenure.deploy.serving.predict.work import Work
 from tenure.errors import CaseError, TenureError
 from tenure.types import Route
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from tenure.data.decode import read_json
-from tenure.deploy.serving.core import Ask, too_large
-from tenure.deploy.serving.desk import Desk
+from tenure.deploy.serving.predict.core import Ask, too_large
+from tenure.deploy.serving.predict.desk import Desk
 from tenure.errors import CaseError
 from tenure.types import Input
 

@@ -9,7 +9,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from tenure.deploy.serving.edge import read_body
+from tenure.deploy.serving.http.edge import read_body
 from tenure.errors import CaseError
 
 _FORM_LINES = 64 * 1024  # bytes of a form around its file

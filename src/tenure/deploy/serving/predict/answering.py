@@ -14,15 +14,15 @@ from tenure.clock import Clock
 from tenure.data.records import Flag, Status, encode_id
 from tenure.deploy.decide import decide_scores
 from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.desk import Desk, as_logged, as_shown
-from tenure.deploy.serving.journal import Journal, full
-from tenure.deploy.serving.lanes import Lanes
-from tenure.deploy.serving.live import Live
-from tenure.deploy.serving.replies import AutoReply, iso
-from tenure.deploy.serving.ruling import AUDIT, AUDITED, rule, rule_scores
-from tenure.deploy.serving.runner import Batch, Fleet, Model, Runner, outcome, select
-from tenure.deploy.serving.shadows import Shadow, Shadows
-from tenure.deploy.serving.work import Block, Lane, Work
+from tenure.deploy.serving.predict.desk import Desk, as_logged, as_shown
+from tenure.deploy.serving.predict.journal import Journal, full
+from tenure.deploy.serving.predict.lanes import Lanes
+from tenure.deploy.serving.predict.live import Live
+from tenure.deploy.serving.predict.replies import AutoReply, iso
+from tenure.deploy.serving.predict.ruling import AUDIT, AUDITED, rule, rule_scores
+from tenure.deploy.serving.predict.runner import Batch, Fleet, Model, Runner, outcome, select
+from tenure.deploy.serving.predict.shadows import Shadow, Shadows
+from tenure.deploy.serving.predict.work import Block, Lane, Work
 from tenure.errors import BusyError, StoreError, TenureError
 from tenure.model.answer import Scores
 from tenure.model.pipeline import Results

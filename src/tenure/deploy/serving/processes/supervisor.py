@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from tenure.clock import Clock
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.pulse import Pulse
+from tenure.deploy.serving.processes.pulse import Pulse
 from tenure.errors import BusyError, ConflictError
 
 _log = logging.getLogger("tenure.supervisor")
@@ -119,7 +119,8 @@ class Supervisor:
         # a slot keeps the last word of a process that was killed: only a living one's counts
         living = self.pids()
         return all(
-            slot.state == "ready" and slot.pid == living.get(f"worker {slot.index}") for slot in self._page.slots()
+            slot.state == "ready" and slot.pid == living.get(f"worker {slot.index}")
+            for slot in self._page.slots()
         )
 
     def pids(self) -> dict[str, int]:

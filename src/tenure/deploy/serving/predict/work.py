@@ -16,7 +16,7 @@ from tenure.model.columns import Rows
 from tenure.types import Answer, Failed, Level, Prediction, Route
 
 if TYPE_CHECKING:
-    from tenure.deploy.serving.desk import Desk
+    from tenure.deploy.serving.predict.desk import Desk
 
 _read = msgspec.json.Decoder(Answer).decode
 NOBODY = Policy(0, Level.HUMAN_ONLY, audit=0.0)

@@ -1,0 +1,1 @@
+"""The predict path: admit, route, run, rule, log, answer; it knows nothing of HTTP."""
