@@ -177,7 +177,12 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "gold": Meaning("Items of known truth among the others, to measure the readers.", _REVIEW),
         "cap": Meaning("Most judgements of one person.", _REVIEW),
         "within": Meaning("Time in which items that no client waits for are to be judged.", _REVIEW),
-        "on_late": Meaning("What happens to an item that nobody judged `within`.", _REVIEW),
+        "on_late": Meaning(
+            "What happens to an item that nobody judged `within`; one that a client waits for is escalated.", _REVIEW
+        ),
+        "on_fallback": Meaning(
+            "What happens to an item whose client got the fallback's decision; one that is evidence stays.", _REVIEW
+        ),
         "adjudication": Meaning("Who decides where readers differ.", _REVIEW),
         "escalate_after": Meaning("Skips after which an item goes to an adjudicator.", _REVIEW),
         "costs": Meaning(

@@ -224,7 +224,8 @@ class Cap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How people's judgements are collected.
 
-    `within` is for items that no client waits for; `on_late` says what happens to one that nobody judged by then.
+    `within` is for items without a deadline; `on_late` says what happens to one that nobody judged by then.
+    `on_fallback` says what happens to one whose client got the fallback's decision. `last` is behind all others.
     """
 
     readers: Some = 1
@@ -233,7 +234,8 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gold: Gold = Gold()
     cap: Cap = Cap()
     within: Span | None = None
-    on_late: Literal["escalate", "close"] = "escalate"
+    on_late: Literal["escalate", "last", "close"] = "escalate"
+    on_fallback: Literal["last", "close"] = "last"
     adjudication: Literal["anyone", "adjudicator"] = "anyone"
     escalate_after: Some | None = None  # skips
     costs: dict[str, Positive] = {}  # label of the model's answer -> cost of being wrong; orders the queue

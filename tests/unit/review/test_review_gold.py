@@ -152,18 +152,6 @@ def test_a_cap_says_until_when(any_state: State, clock: ManualClock) -> None:
     assert len(q.lease("ann")) == 1
 
 
-@pytest.mark.parametrize("on_late", ["escalate", "close"])
-def test_items_not_judged_in_time_are_counted(any_state: State, clock: ManualClock, on_late: str) -> None:
-    q = queue(any_state, spec(within=60.0, on_late=on_late))
-    put(any_state, q, item("i1", any_state), item("i2", any_state, pending=True))
-    clock.advance(61)
-    for _ in range(2):
-        with any_state.begin() as conn:
-            q.expire(conn, any_state.now_us())
-    counts = q.counts("phones")
-    assert (counts.missed, counts.escalated, counts.open) == ((1, 1, 2) if on_late == "escalate" else (1, 0, 1))
-
-
 def test_active_seconds_are_not_more_than_the_time_since_the_lease(any_state: State, clock: ManualClock) -> None:
     q = queue(any_state)
     put(any_state, q, item("i1", any_state))

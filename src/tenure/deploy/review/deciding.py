@@ -25,21 +25,22 @@ _D = t.decisions.c
 
 def undelivered(
     conn: Connection, endpoints: Mapping[str, EndpointSpec], *, now_us: int, limit: int = 1000
-) -> list[DueDecision]:
-    """Return people's decisions whose frames are not in the log yet, oldest first.
+) -> tuple[list[DueDecision], list[str]]:
+    """Return people's decisions whose frames are not in the log yet, oldest first, and the ids of those too late.
 
-    A row that is found too late (the controller was dead) is not returned: the worker's fallback is the decision
-    then, and the row says so.
+    A row that is found too late (the controller was dead) is not to be written: the worker's fallback is the
+    decision then, and the row says so.
     """
     mine = (_D.logged == 0, _D.by == "person")
     query = sa.select(t.decisions).where(*mine).order_by(_D.at_us, _D.id).limit(limit)
-    due = []
+    due, gone = [], []
     for row in conn.execute(query.with_for_update()).mappings().all():
         if row["deadline_us"] and now_us > row["deadline_us"] - EMIT_US:
             fall_back(conn, row, endpoints.get(row["endpoint"]), now_us=now_us)
+            gone.append(row["id"])
         else:
             due.append(_due(row))
-    return due
+    return due, gone
 
 
 def fallen_back(conn: Connection, *, now_us: int, limit: int = 1000) -> list[DueDecision]:
@@ -78,32 +79,6 @@ def record_fallback(conn: Connection, row: RowMapping, spec: EndpointSpec | None
         "logged": 0,
     }
     store.insert_missing(conn, t.decisions, [decision])
-
-
-def overdue(conn: Connection, *, now_us: int, limit: int = 500) -> list[RowMapping]:
-    """Return items whose client was answered by the deadline, locked."""
-    i = t.review_items.c
-    query = (
-        sa.select(t.review_items)
-        .where(sa.text(t.PENDING_SQL), i.deadline_us > 0, i.deadline_us <= now_us)
-        .order_by(i.id)
-        .limit(limit)
-        .with_for_update()
-    )
-    return list(conn.execute(query).mappings())
-
-
-def unjudged(conn: Connection, endpoint: str, *, before_us: int, limit: int = 1000) -> list[str]:
-    """Return items without a truth that no client waits for, created by then and not noted as late before."""
-    i = t.review_items.c
-    query = (
-        sa.select(i.id)
-        .where(i.endpoint == endpoint, sa.text(t.WAITING_SQL), i.pending == 0, i.missed_us.is_(None))
-        .where(i.created_us <= before_us)
-        .order_by(i.created_us)
-        .limit(limit)
-    )
-    return list(conn.execute(query).scalars())
 
 
 def fallback_value(spec: EndpointSpec | None) -> str:

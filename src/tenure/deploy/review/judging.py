@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
@@ -12,9 +11,9 @@ from tenure.data import tables as t
 from tenure.data.state import dumps
 from tenure.deploy.review import gold, leases, store
 from tenure.deploy.review.items import Receipt, Submission
-from tenure.deploy.review.resolve import Case, Standing, becomes_decision, same
+from tenure.deploy.review.resolve import GIVE_UP, Case, Standing, becomes_decision, same
+from tenure.deploy.review.terms import Terms
 from tenure.errors import CaseError, ConflictError
-from tenure.scope.project import Review
 
 UNDO_US = 300_000_000
 """How long one's own judgement can be taken back."""
@@ -35,14 +34,10 @@ class Judging:
         decided: ids whose decision was made here.
     """
 
-    def __init__(
-        self, conn: Connection, reviews: Mapping[str, Review], *, salt: str, now_us: int, margin_us: int
-    ) -> None:
+    def __init__(self, conn: Connection, terms: Terms, *, now_us: int) -> None:
         self._conn = conn
-        self._reviews = reviews
-        self._salt = salt
+        self._terms = terms
         self._now = now_us
-        self._margin = margin_us
         self.decided: list[str] = []
 
     def submit(self, sub: Submission, row: store.Row) -> Receipt:
@@ -98,7 +93,11 @@ class Judging:
         return store.item(self._conn, row["id"])
 
     def _skipped_enough(self, row: store.Row) -> bool:
-        after = self._reviews.get(row["endpoint"], Review()).escalate_after
+        """Say whether so many could not judge an item that adjudicators must.
+
+        An item that is not waited for is given up instead, unless the project says otherwise.
+        """
+        after = self._terms.review(row["endpoint"]).escalate_after or (GIVE_UP if row["pending"] else None)
         rows = store.standing_judgements(self._conn, row["id"])
         skips = sum(r["skip"] is not None for r in rows)
         return after is not None and not row["escalated"] and skips >= after and skips == len(rows)
@@ -154,8 +153,8 @@ class Judging:
 
     def settle(self, row: store.Row) -> tuple[Case, Standing]:
         """Bring an item in line with its judgements."""
-        review = self._reviews.get(row["endpoint"], Review())
-        case = store.case_of(self._conn, row, review, salt=self._salt)
+        review = self._terms.review(row["endpoint"])
+        case = store.case_of(self._conn, row, review, salt=self._terms.salt)
         return case, store.settle(self._conn, row, case, now_us=self._now)
 
     def _by_key(self, key: str) -> RowMapping | None:
@@ -183,7 +182,7 @@ class Judging:
         return lease
 
     def _too_late(self, row: store.Row) -> bool:
-        return bool(row["deadline_us"] and self._now >= row["deadline_us"] - self._margin)
+        return bool(row["deadline_us"] and self._now >= row["deadline_us"] - self._terms.margin_us)
 
     def _insert(
         self, sub: Submission, row: store.Row, *, lease: RowMapping, late: bool, skip: str | None = None

@@ -18,6 +18,9 @@ from tenure.seeds import draw, fresh_token
 OLDEST = 0.1
 """Share of leases that go to the item that has waited longest, so that none starves behind priorities."""
 
+BEHIND = -1e9
+"""Added to the priority of an item that nobody waits for any more: below all others, in its own order."""
+
 KEEP_US = 3_600_000_000
 """An expired lease is remembered so long: its holder's late judgement is kept, a made-up token's is not."""
 
@@ -34,7 +37,10 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 def turns(now_us: int, margin_us: int) -> tuple[Turn, ...]:
-    """Return the order of the queue: nearest deadline, then clients without one, then the rest by priority."""
+    """Return the order of the queue: nearest deadline, then clients without one, then the rest by priority.
+
+    A priority below `BEHIND / 2` is that of an item that nobody waits for any more; it comes after all others.
+    """
     by_priority = (_I.priority.desc(), _I.number)
 
     def priority(row: RowMapping) -> Any:
@@ -50,9 +56,13 @@ def turns(now_us: int, margin_us: int) -> tuple[Turn, ...]:
 
 
 def oldest(now_us: int, margin_us: int) -> Turn:
-    """Return the order by age alone."""
+    """Return the order by age alone, of what somebody waits for."""
     useful = sa.or_(_I.pending == 0, _I.deadline_us == 0, _I.deadline_us > now_us + margin_us)
-    return Turn((useful,), (_I.created_us, _I.number), lambda row: (row["created_us"], row["number"]))
+    return Turn(
+        (useful, _I.priority > BEHIND / 2),
+        (_I.created_us, _I.number),
+        lambda row: (row["created_us"], row["number"]),
+    )
 
 
 class Desk:
@@ -154,11 +164,12 @@ def _free(reader: str, now_us: int) -> sa.Select[Any]:
         sa.or_(_J.skip.is_(None), _J.skip != store.UNDO),
         ~sa.exists().where(undone.c.item == _J.item, undone.c.supersedes == _J.id),
     )
+    met = sa.exists().where(t.gold_draws.c.item == _I.id, t.gold_draws.c.reader == reader)
     live = (_L.item == _I.id, _L.expires_us > now_us)
     mine = sa.exists().where(*live, _L.reader == reader)
     count = sa.select(sa.func.count()).select_from(t.leases).where(*live).scalar_subquery()
     slots = sa.case((sa.and_(_I.state == "open", _I.escalated == 0), _I.required), else_=1)
-    return sa.select(t.review_items).where(_WAITING, ~judged, ~mine, count < slots)
+    return sa.select(t.review_items).where(_WAITING, ~judged, ~met, ~mine, count < slots)
 
 
 def _for_anyone(strict: Sequence[str]) -> sa.ColumnElement[bool]:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
 from tenure.data.state import dumps
+from tenure.deploy.review.items import Truth
 from tenure.deploy.review.resolve import (
     GIVE_UP,
     Case,
@@ -26,7 +27,7 @@ from tenure.deploy.review.resolve import (
 from tenure.errors import MissingError
 from tenure.scope.project import Review
 from tenure.seeds import draw
-from tenure.types import Box
+from tenure.types import Box, Level
 
 WAITING = ("open", "judged", "conflict")
 UNDO = "undo"
@@ -114,8 +115,27 @@ def case_of(conn: Connection, row: Row, review: Review, *, salt: str) -> Case:
         agreements=review.second_reader.agreements,
         skips=GIVE_UP * final if escalates else len(skipped),
         pending=bool(row["pending"]),
-        closed=row["missed_us"] is not None and review.on_late == "close",
+        closed=not row["pending"] and _is_closed(conn, row, review),
     )
+
+
+def is_evidence(row: Row) -> bool:
+    """Say whether the item's label counts for certificates or rollouts: its draw did not depend on a score."""
+    return bool(row["lottery"] or (row["blind"] and Level.of(row["level"]) < Level.PARTIAL))
+
+
+def _is_closed(conn: Connection, row: Row, review: Review) -> bool:
+    """Say whether the project wants no truth any more of an item that is late as this one is."""
+    if review.on_late == "close" and row["missed_us"] is not None:
+        return True
+    return review.on_fallback == "close" and not is_evidence(row) and _fell_back(conn, row)
+
+
+def _fell_back(conn: Connection, row: Row) -> bool:
+    """Say whether the fallback answered the client."""
+    d = t.decisions.c
+    query = sa.select(d.by).where(d.id == row["id"])
+    return bool(row["deadline_us"]) and conn.execute(query).scalar() == "fallback"
 
 
 def reading(row: RowMapping) -> Reading:
@@ -184,3 +204,15 @@ def _write(conn: Connection, id_: str, values: Mapping[str, str | None], *, now_
         "resolution": take_numbers(conn, "review.resolution") if done else None,
     }
     conn.execute(t.review_items.update().where(t.review_items.c.id == id_).values(**values, **order))
+
+
+def truths(conn: Connection, after: int, limit: int) -> list[Truth]:
+    """Return resolved items with a higher `resolution` than `after`, in that order."""
+    i = t.review_items.c
+    query = sa.select(t.review_items).where(i.resolution > after).order_by(i.resolution).limit(limit)
+    return [_truth(row) for row in conn.execute(query).mappings()]
+
+
+def _truth(row: RowMapping) -> Truth:
+    same = {n: row[n] for n in Truth.__struct_fields__ if n not in ("item", "truth", "regions")}
+    return Truth(item=row["id"], truth=json.loads(row["truth"]), regions=boxes(row["truth_regions"]), **same)
