@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
@@ -263,12 +264,17 @@ class Frame:
         return self._columns
 
     def _read_columns(self) -> dict[str, Array]:
-        at, found = self.offset + HEADER_BYTES, dict[str, Array]()
-        for name, text in self.schema.columns:
-            dtype = np.dtype(text)
-            found[name] = np.frombuffer(self._buffer, dtype, self.rows, at)
-            at += dtype.itemsize * self.rows
-        return _fill(found, self.kind, self.rows)
+        layout = _layout(self.schema)
+        return _fill(layout.named(self._blocks(layout)), self.kind, self.rows)
+
+    def _blocks(self, layout: _Layout) -> list[Array]:
+        """Return neighbouring columns of one type together, each (columns, rows)."""
+        at, found = self.offset + HEADER_BYTES, []
+        for dtype, names in layout.blocks:
+            size = len(names) * self.rows
+            found.append(np.frombuffer(self._buffer, dtype, size, at).reshape(len(names), self.rows))
+            at += dtype.itemsize * size
+        return found
 
     def seqs(self) -> tuple[int, ...]:
         """Return the seq of each row without the schema: it is the first column of predictions and payloads."""
@@ -278,7 +284,7 @@ class Frame:
         """Return the msgpack blob of row i."""
         if not 0 <= i < self.rows:
             raise IndexError(i)
-        offsets = self.offset + HEADER_BYTES + self.rows * _row_bytes(self.schema)
+        offsets = self.offset + HEADER_BYTES + self.rows * _layout(self.schema).row_bytes
         first, last = struct.unpack_from("<II", self._buffer, offsets + 4 * i)
         start = offsets + 4 * (self.rows + 1)
         if start + last > self.end:
@@ -307,7 +313,7 @@ class Frame:
 
     def blobs(self) -> list[tuple[int, bytes]]:
         """Return (row, msgpack blob) of the rows that have one."""
-        at = self.offset + HEADER_BYTES + self.rows * _row_bytes(self.schema)
+        at = self.offset + HEADER_BYTES + self.rows * _layout(self.schema).row_bytes
         ends = struct.unpack_from(f"<{self.rows + 1}I", self._buffer, at)
         if ends[-1] == 0 and not any(ends):
             return []
@@ -322,16 +328,39 @@ class Frame:
 
 
 _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
-_ROW_BYTES: dict[int, tuple[Schema, int]] = {}
 
 
-def _row_bytes(schema: Schema) -> int:
-    known = _ROW_BYTES.get(id(schema))
-    if known is None or known[0] is not schema:
-        if len(_ROW_BYTES) > 256:
-            _ROW_BYTES.clear()
-        known = _ROW_BYTES[id(schema)] = (schema, schema.row_bytes())
-    return known[1]
+class _Layout:
+    """Where the columns of a schema lie: neighbours of one type are read, and joined, in one call."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.row_bytes = schema.row_bytes()
+        self.blocks = [
+            (np.dtype(text), tuple(name for name, _ in group))
+            for text, group in groupby(schema.columns, key=itemgetter(1))
+        ]
+        # a frame of a single row has the layout of this record
+        self.record = np.dtype([(str(i), dtype, (len(names),)) for i, (dtype, names) in enumerate(self.blocks)])
+
+    def named(self, blocks: Sequence[Array]) -> dict[str, Array]:
+        """Return the blocks' columns by name."""
+        out: dict[str, Array] = {}
+        for (_, names), block in zip(self.blocks, blocks, strict=True):
+            out.update(zip(names, block, strict=True))
+        return out
+
+
+_LAYOUTS: dict[int, _Layout] = {}
+
+
+def _layout(schema: Schema) -> _Layout:
+    known = _LAYOUTS.get(id(schema))
+    if known is None or known.schema is not schema:
+        if len(_LAYOUTS) > 256:
+            _LAYOUTS.clear()
+        known = _LAYOUTS[id(schema)] = _Layout(schema)
+    return known
 
 
 def _fill(found: dict[str, Array], kind: int, rows: int) -> dict[str, Array]:
@@ -349,32 +378,32 @@ def stack(parts: Sequence[Frame]) -> dict[str, Array]:
     """
     if not parts:
         return {}
-    pieces = list(_pieces(parts))
-    if len(pieces) == 1:
-        return pieces[0]
-    return {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
+    layout = _layout(parts[0].schema)
+    pieces = list(_pieces(parts, layout))
+    blocks = (
+        pieces[0] if len(pieces) == 1 else [np.concatenate(some, axis=1) for some in zip(*pieces, strict=True)]
+    )
+    return _fill(layout.named(blocks), parts[0].kind, sum(frame.rows for frame in parts))
 
 
-def _pieces(parts: Sequence[Frame]) -> Iterator[dict[str, Array]]:
-    schema = parts[0].schema
-    record = np.dtype([(name, text) for name, text in schema.columns])
-    size, singles = record.itemsize, list[bytes]()
+def _pieces(parts: Sequence[Frame], layout: _Layout) -> Iterator[list[Array]]:
+    singles = list[bytes]()
     for frame in parts:
         if frame.rows == 1:
             start = frame.offset + HEADER_BYTES
-            singles.append(frame._buffer[start : start + size])
+            singles.append(frame._buffer[start : start + layout.row_bytes])
             continue
         if singles:
-            yield _records(singles, record, parts[0].kind)
+            yield _of_singles(singles, layout)
             singles = []
-        yield frame.columns()
+        yield frame._blocks(layout)
     if singles:
-        yield _records(singles, record, parts[0].kind)
+        yield _of_singles(singles, layout)
 
 
-def _records(singles: list[bytes], record: np.dtype[Any], kind: int) -> dict[str, Array]:
-    table = np.frombuffer(b"".join(singles), record)
-    return _fill({name: table[name] for name in record.names or ()}, kind, len(singles))
+def _of_singles(singles: list[bytes], layout: _Layout) -> list[Array]:
+    table = np.frombuffer(b"".join(singles), layout.record)
+    return [table[name].T for name in layout.record.names or ()]
 
 
 def read(

@@ -126,10 +126,10 @@ def _put(
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    schema = table.schema
-    pq.write_table(
-        table, path, row_group_size=_group(schema), compression="zstd", use_dictionary=_repeated(schema)
-    )
+    schema, group = table.schema, _group(table.schema)
+    # what is merged within two hours is compressed for good then; until then the cheaper way does
+    compression = "lz4" if group is None else "zstd"
+    pq.write_table(table, path, row_group_size=group, compression=compression, use_dictionary=_repeated(schema))
 
 
 class _replacing:  # noqa: N801 - used as a verb in `with`
