@@ -38,5 +38,8 @@ class Settings(msgspec.Struct, frozen=True):
     hung_s: float = 10.0
     """A ready worker whose event loop stands still so long is killed and started again."""
 
+    fetch_s: float = 10.0
+    """How long the fetch of an input that a labelling tool names by address may take."""
+
     controller_hung_s: float = 60.0
     """The controller is killed and started again when one turn of its loop lasts so long."""

@@ -49,6 +49,7 @@ class Launch(msgspec.Struct, frozen=True):
 
     project: Project
     open_loopback: bool = False
+    data_url: str = ""
 
 
 # Folders
@@ -104,8 +105,11 @@ def state_url(project: Project) -> str | Path:
 # The control plane
 
 
-def control(project: Project, folder: Path, *, clock: Clock, settings: Settings) -> tuple[Controller, Services]:
-    """Build the controller and the services behind the management API."""
+def control(
+    project: Project, folder: Path, *, clock: Clock, settings: Settings, data_url: str = ""
+) -> tuple[Controller, Services]:  # fmt: skip
+    """Build the controller and the services behind the management API; `data_url` is where the workers are."""
+    from tenure.console.previewing import Previews
     from tenure.console.services import Services
     from tenure.controller.loop import Controller
     from tenure.data.access import Access
@@ -167,7 +171,7 @@ def control(project: Project, folder: Path, *, clock: Clock, settings: Settings)
     services = Services(
         project=project, state=state, queue=queue, rollouts=rollouts, automation=automation, access=access,
         health=lambda: health(page, clock), media=media, retrain=retrainer.start, wake=controller.wake,
-        publish=controller.react,
+        publish=controller.react, preview=Previews(data_url, key),
     )  # fmt: skip
     return controller, services
 
@@ -284,7 +288,7 @@ class Server:
             self._data = undo.enter_context(supervisor.bind(options.host, options.port))
             self._console = undo.enter_context(supervisor.bind(options.host, options.console_port))
             self._rpc = undo.enter_context(self._reserved())
-            launch = msgspec.json.encode(Launch(self.project, open_loopback))
+            launch = msgspec.json.encode(Launch(self.project, open_loopback, _url(self._data)))
             (self.folder / "launch.json").write_bytes(launch)
             undo.pop_all()
         roles = [
@@ -418,7 +422,9 @@ def _controller(told: argparse.Namespace, launch: Launch, sock: socket.socket) -
     from tenure.console import process
     from tenure.deploy.serving.processes import worker
 
-    controller, services = control(launch.project, told.folder, clock=SystemClock(), settings=Settings())
+    controller, services = control(
+        launch.project, told.folder, clock=SystemClock(), settings=Settings(), data_url=launch.data_url
+    )
 
     async def serve() -> None:
         await process.serve(controller, services, sock, open_loopback=launch.open_loopback, parent=told.parent)

@@ -65,6 +65,7 @@ def served() -> set[tuple[str, str]]:
         (method, route.path)
         for route in routes
         if isinstance(route, StarletteRoute)
+        and not route.path.startswith("/internal/")  # the control plane's own
         for method in (route.methods or ()) - {"HEAD"}
     }
 

@@ -18,6 +18,7 @@ class Role(StrEnum):
     """What a token allows."""
 
     client = "client"
+    exchange = "exchange"
     reviewer = "reviewer"
     adjudicator = "adjudicator"
     operator = "operator"
@@ -40,6 +41,7 @@ def create(
 
     client: predict, feedback, decisions. viewer: look. reviewer: look and judge.
     adjudicator: a reviewer who also gets what was escalated. operator: all commands.
+    exchange: what a labelling tool does, suggestions out and judgements in; nothing else.
 
     Examples:
     - `tenure token create line-1`

@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 import msgspec
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -29,7 +29,7 @@ from tenure.console.stream import Stream
 from tenure.deploy.serving.http import wire
 from tenure.errors import CaseError, TenureError
 
-MAX_BODY = 1 << 20
+SLOW_AT_ONCE = 4
 _log = logging.getLogger("tenure.console")
 
 
@@ -42,7 +42,8 @@ def management_app(services: Services, *, open_loopback: bool = False) -> Starle
     """
     guard = guards.Guard(services, open_loopback=open_loopback)
     stream = Stream(services.state, services.project.endpoints)
-    routes = [HttpRoute(r.path, _endpoint(services, guard, stream, r), methods=[r.method]) for r in ROUTES]
+    slow = CapacityLimiter(SLOW_AT_ONCE)
+    routes = [HttpRoute(r.path, _endpoint(services, guard, stream, r, slow), methods=[r.method]) for r in ROUTES]
     app = Starlette(
         routes=[*routes, *_pages()],
         exception_handlers={HTTPException: _on_http_error},  # type: ignore[dict-item]
@@ -51,7 +52,9 @@ def management_app(services: Services, *, open_loopback: bool = False) -> Starle
     return app
 
 
-def _endpoint(services: Services, guard: guards.Guard, stream: Stream, route: Route) -> Any:
+def _endpoint(
+    services: Services, guard: guards.Guard, stream: Stream, route: Route, slow: CapacityLimiter
+) -> Any:  # fmt: skip
     async def answer(request: Request) -> Response:
         try:
             who = await _run(guard.check, request, route)
@@ -65,7 +68,7 @@ def _endpoint(services: Services, guard: guards.Guard, stream: Stream, route: Ro
                 return await _session(guard, request, ask)
             if route.path == "/api/openapi.json":
                 return _json(document(ROUTES))
-            result = await _run(route.handler, services, ask)
+            result = await _run(route.handler, services, ask, limiter=slow if route.slow else None)
         except TenureError as error:
             return _error(error)
         except Exception as error:  # noqa: BLE001  # the edge: one bad request must not look like a dead server
@@ -75,15 +78,15 @@ def _endpoint(services: Services, guard: guards.Guard, stream: Stream, route: Ro
     return answer
 
 
-async def _run(function: Any, *args: Any) -> Any:
+async def _run(function: Any, *args: Any, limiter: CapacityLimiter | None = None) -> Any:
     """Run blocking code in a thread: the one door from the event loop to everything else."""
-    return await to_thread.run_sync(function, *args)
+    return await to_thread.run_sync(function, *args, limiter=limiter)
 
 
 async def _ask(request: Request, route: Route, who: Person) -> Ask:
     body = None
     if route.body is not None:
-        body = decode(await _body(request), route.body)
+        body = decode(await _body(request, route.max_body), route.body)
     return Ask(
         who=who,
         path=request.path_params,
@@ -93,13 +96,13 @@ async def _ask(request: Request, route: Route, who: Person) -> Ask:
     )
 
 
-async def _body(request: Request) -> bytes:
-    data = b""
+async def _body(request: Request, limit: int) -> bytes:
+    data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > MAX_BODY:
-            raise CaseError(f"the body is larger than {MAX_BODY} bytes", code="too_large", at="body", status=413)
-    return data
+        if len(data) > limit:
+            raise CaseError(f"the body is larger than {limit} bytes", code="too_large", at="body", status=413)
+    return bytes(data)
 
 
 def decode(data: bytes, kind: type[Any]) -> Any:

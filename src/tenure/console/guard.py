@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tenure.console.route import Person, Route
 from tenure.console.services import Services
-from tenure.errors import AccessError
+from tenure.errors import AccessError, CaseError
 
 COOKIE = "tenure_session"
 HEADER = "x-tenure-console"
@@ -37,10 +40,28 @@ class Guard:
         """
         if not route.roles:
             return Person("", "")
+        if route.outside:
+            who = self._allowed(self._program(request), route)
+            if route.method not in _SAFE:
+                _check_json(request)
+            return who
         token, by_cookie = credentials(request)
         who = self._person(request, token)
         if route.method not in _SAFE and (by_cookie or not token) and HEADER not in request.headers:
             raise AccessError(f"send the header {HEADER} with a command from a browser", code="csrf", at=HEADER)
+        return self._allowed(who, route)
+
+    def _program(self, request: Request) -> Person:
+        """Return which program asks: its token comes as bearer or as the password of Basic, never as a cookie."""
+        token = program_token(request)
+        origin = request.headers.get("origin")
+        if not token and origin is not None:
+            raise AccessError(
+                "a page of a browser needs a token", code="unauthenticated", at="Origin", status=401
+            )
+        return self._person(request, token)
+
+    def _allowed(self, who: Person, route: Route) -> Person:
         if who.role not in route.roles:
             allowed = ", ".join(sorted(route.roles))
             raise AccessError(f"{who.name} is a {who.role}; this needs one of: {allowed}", at=route.path)
@@ -69,6 +90,29 @@ def credentials(request: Request) -> tuple[str, bool]:
     if scheme.lower() == "bearer" and token.strip():
         return token.strip(), False
     return request.cookies.get(COOKIE, ""), True
+
+
+def _check_json(request: Request) -> None:
+    """Refuse a command that is not JSON by its media type: a page of another site cannot send that unasked."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise CaseError(
+            f"send application/json, not {kind[:100] or 'a body without a media type'!r}",
+            code="unsupported_media_type", at="content-type", status=415,
+        )  # fmt: skip
+
+
+def program_token(request: Request) -> str:
+    """Return the token of a program: a bearer token, or the password of Basic (RFC 7617), whatever its user."""
+    scheme, _, word = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return word.strip()
+    if scheme.lower() != "basic":
+        return word.strip() or scheme
+    try:
+        return base64.b64decode(word.strip(), validate=True).decode().partition(":")[2] or "-"
+    except (binascii.Error, ValueError):
+        return "-"
 
 
 def loopback_host(request: Request) -> bool:

@@ -50,7 +50,21 @@ def context(services: Services, leased: Leased) -> dict[str, Any]:
         for name, field in spec.fields.items()
     ]
     answered = known.get("number") if output.kind == "number" else None
-    return {"fields": fields, "record": masked(leased.record, spec), "range": answered, "unit": output.unit}
+    return {
+        "fields": fields,
+        "record": masked(leased.record, spec),
+        "range": answered,
+        "unit": output.unit,
+        "suggestion": _suggestion(leased, spec),
+    }
+
+
+def _suggestion(leased: Leased, spec: EndpointSpec) -> Any:
+    """Return the model's answer without what masked fields contributed, which would tell their values."""
+    told = leased.suggestion
+    if told is None or told.contributions is None:
+        return msgspec.to_builtins(told)
+    return msgspec.to_builtins(msgspec.structs.replace(told, contributions=masked(told.contributions, spec)))
 
 
 def masked(record: Any, spec: EndpointSpec) -> Any:

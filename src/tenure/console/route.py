@@ -14,6 +14,7 @@ from tenure.errors import CaseError, MissingError
 VIEW = frozenset({"viewer", "reviewer", "adjudicator", "operator"})
 JUDGE = frozenset({"reviewer", "adjudicator", "operator"})
 OPERATE = frozenset({"operator"})
+EXCHANGE = frozenset({"exchange", "operator"})
 ANYONE: frozenset[str] = frozenset()
 """No token needed: health, the login and the page itself."""
 
@@ -64,7 +65,11 @@ Handler = Callable[[Services, Ask], "dict[str, Any] | Response"]
 
 @dataclass(frozen=True)
 class Route:
-    """A route; `roles` empty means that no token is needed. `body` is a msgspec Struct or None."""
+    """A route; `roles` empty means that no token is needed. `body` is a msgspec Struct or None.
+
+    `outside`: other programs call it, never a browser: see `Guard`. `slow`: only a few of these run at once, so
+    that they do not hold up the page.
+    """
 
     method: str
     path: str
@@ -74,6 +79,9 @@ class Route:
     body: type[Any] | None = None
     query: Mapping[str, str] = field(default_factory=dict)  # name -> what it means
     answer: str = "application/json"
+    max_body: int = 1 << 20
+    outside: bool = False
+    slow: bool = False
 
 
 def endpoint_of(services: Services, name: str | None) -> str:

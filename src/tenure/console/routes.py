@@ -12,6 +12,7 @@ from tenure.console import (
     automation,
     charts,
     history,
+    label_studio,
     overview,
     retraining,
     review_fields,
@@ -84,4 +85,5 @@ ROUTES: tuple[Route, ...] = (
     *alarms.ROUTES,
     *retraining.ROUTES,
     *history.ROUTES,
+    *label_studio.ROUTES,
 )

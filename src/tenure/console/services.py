@@ -11,6 +11,7 @@ from tenure.data.state import State
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.review.queue import ReviewQueue
 from tenure.deploy.rollout.ledger import Rollouts
+from tenure.deploy.serving.predict.preview import Preview
 from tenure.scope.project import Project
 
 Media = tuple[str, bytes]
@@ -33,6 +34,7 @@ class Services:
         retrain: starts a run in the background (endpoint, cause, by) and returns its id.
         wake: asks the controller to look now instead of at its next tick.
         publish: puts what a command changed in force before it returns.
+        preview: says what the stable version would say (endpoint, bytes, media type); None without workers.
     """
 
     project: Project
@@ -46,3 +48,4 @@ class Services:
     retrain: Callable[[str, str, str], str]
     wake: Callable[[], None]
     publish: Callable[[], None]
+    preview: Callable[[str, bytes, str], Preview] | None = None

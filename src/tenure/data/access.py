@@ -19,7 +19,14 @@ from tenure.data.tokens import Principal, TokenRows, digest
 from tenure.errors import CaseError, ConflictError, MissingError, StoreError
 from tenure.seeds import fresh_token, fresh_u64
 
-PREFIXES = {"viewer": "tv", "reviewer": "tr", "adjudicator": "tj", "operator": "to", "client": "tc"}
+PREFIXES = {
+    "viewer": "tv",
+    "reviewer": "tr",
+    "adjudicator": "tj",
+    "operator": "to",
+    "client": "tc",
+    "exchange": "tx",
+}
 """A token's beginning says its role, so that a misplaced one is recognised by people and secret scanners."""
 
 REFRESH_NS = 2_000_000_000

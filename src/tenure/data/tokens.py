@@ -17,9 +17,11 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     "adjudicator": frozenset({"read", "review"}),
     "operator": frozenset({"read", "review", "operate"}),
     "client": frozenset({"predict"}),
+    "exchange": frozenset({"exchange"}),
 }
 """read: the management API's questions. review: lease and judge. operate: every command.
-predict: predict, feedback and decisions on the data port; nothing else opens that."""
+predict: predict, feedback and decisions on the data port; nothing else opens that.
+exchange: what labelling tools do on the management port, suggestions out and judgements in; nothing else."""
 
 CHECK_NS = 1_000_000_000
 """How often a worker looks whether the token file changed."""

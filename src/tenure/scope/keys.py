@@ -34,6 +34,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "data": Meaning("What is known of the data.", _SCOPE),
         "endpoints": Meaning("The stable names that clients call, at least one.", _SERVING),
         "server": Meaning("Processes and addresses of `tenure serve`.", _SYSTEM),
+        "exchange": Meaning("What labelling tools may make this server do.", "console"),
         "privacy": Meaning("How sensitive the logged data are.", _SCOPE),
         "trust": Meaning("Which files may run code when they are loaded.", "model"),
     },
@@ -315,6 +316,13 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "skops": Meaning(
             "SHA-256 of a `.skops` file and the types, beyond scikit-learn's own, that it may construct.",
             "model",
+        ),
+    },
+    p.Exchange: {
+        "hosts": Meaning(
+            "Hosts that an input which Label Studio names by address is fetched from: `name`, `name:port`, an "
+            "address or a network. Nothing else is called; a private address must be listed itself.",
+            "console",
         ),
     },
     p.Privacy: {

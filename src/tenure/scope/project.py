@@ -368,6 +368,12 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data: str = "tenure-data"
 
 
+class Exchange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What labelling tools may make this server do."""
+
+    hosts: tuple[str, ...] = ()  # inputs are fetched from these alone: names, name:port, addresses, networks
+
+
 class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sensitivity of what is logged."""
 
@@ -391,6 +397,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     endpoints: dict[str, EndpointSpec] = {}
     server: Server = Server()
     privacy: Privacy = Privacy()
+    exchange: Exchange = Exchange()
     trust: Trust = Trust()
     root: str = "."  # folder of the project file; set by the reader, not a key of the file
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tenure.errors import ProjectError
 from tenure.scope.condition import fields_of
+from tenure.scope.hosts import allowed
 from tenure.scope.project import (
     EndpointSpec,
     Field,
@@ -57,6 +58,7 @@ def faults(project: Project) -> Iterator[Fault]:
     yield from _output(project.scope.y, "scope.y")
     yield from _metrics(project)
     yield from _trust(project.trust)
+    yield from _exchange(project.exchange.hosts)
     for name, spec in project.endpoints.items():
         yield from _endpoint(project, name, spec)
 
@@ -86,6 +88,13 @@ def _metrics(project: Project) -> Iterator[Fault]:
             yield Fault(place, "expected max or min")
         if target.max is not None and target.min is not None and target.min > target.max:
             yield Fault(place, f"min {target.min:g} is above max {target.max:g}")
+
+
+def _exchange(hosts: tuple[str, ...]) -> Iterator[Fault]:
+    try:
+        allowed(hosts)
+    except ValueError as error:
+        yield Fault("exchange.hosts", str(error))
 
 
 def _trust(trust: Trust) -> Iterator[Fault]:

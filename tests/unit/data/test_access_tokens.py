@@ -74,6 +74,7 @@ def test_roles_allow_what_the_table_says() -> None:
         "adjudicator": ["read", "review"],
         "operator": ["operate", "read", "review"],
         "client": ["predict"],
+        "exchange": ["exchange"],
     }
     assert require(Principal("a", "client"), "predict").name == "a"
     with pytest.raises(AccessError, match="operator") as caught:

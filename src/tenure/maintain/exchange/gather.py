@@ -43,8 +43,7 @@ def _out(one: Judged, folder: Path, payload: Payload) -> Out | str:
     truth = json.loads(item["truth"] or "null")
     shared = {
         "judged": one, "truth": truth, "boxes": store.boxes(item["truth_regions"]),
-        # Only the first reading may be with the model's answer in view, and not where the item is blind.
-        "show": truth is not None or (item["state"] == "open" and not item["blind"] and not item["escalated"]),
+        "show": may_show(item),
         "weight": _weight(item["kind"], item["audit_prob"]),
     }  # fmt: skip
     if item["record"] is not None:
@@ -58,6 +57,15 @@ def _out(one: Judged, folder: Path, payload: Payload) -> Out | str:
     size = _size(data) if media_type.startswith("image/") else None
     (folder / MEDIA / name).write_bytes(data)
     return Out(file=f"{MEDIA}/{name}", size=size, **shared)
+
+
+def may_show(item: store.Row) -> bool:
+    """Say whether a reader of an item may see the model's answer.
+
+    Only the first reading may be with it in view, and not where the item is blind. With the truth known all may.
+    """
+    open_ = item["state"] == "open" and not item["blind"] and not item["escalated"]
+    return item["truth"] not in (None, "null") or bool(open_)
 
 
 def _weight(kind: str, chance: float) -> float | None:

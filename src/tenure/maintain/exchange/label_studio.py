@@ -13,18 +13,21 @@ from xml.sax.saxutils import quoteattr
 
 from tenure.data.state import dumps
 from tenure.maintain.exchange.entry import Out, Taken, wrong
+from tenure.maintain.exchange.interface import OBJECTS, Interface
 from tenure.scope.project import InputKind, Output
 from tenure.types import Box, Value
 
 FORMAT = 1
 ITEM, SHOWN = "tenure_item", "tenure_shown"
-TO, LABEL, BOXES, TEXT, NUMBER = "input", "label", "boxes", "text", "number"
-_OBJECTS = {"image": "Image", "audio": "Audio", "text": "Text", "record": "Text"}
+OURS = Interface(data="")
+"""The names of our own labelling configuration."""
+
+TO, LABEL, BOXES, TEXT, NUMBER = OURS.to, OURS.label, OURS.boxes, OURS.text, OURS.number
 
 
 def config(kind: InputKind, output: Output, names: Sequence[str]) -> str:
     """Return the labelling configuration of a project for an endpoint; `names` are the labels of boxes."""
-    lines = [f'  <{_OBJECTS[kind]} name="{TO}" value="${kind}"/>']
+    lines = [f'  <{OBJECTS[kind][0]} name="{TO}" value="${kind}"/>']
     if output.labels:
         choices = "".join(f"<Choice value={quoteattr(label)}/>" for label in output.labels)
         lines.append(
@@ -64,13 +67,13 @@ def task(out: Out, kind: InputKind, output: Output, *, prefix: str) -> dict[str,
 
 
 def results(
-    value: Value, boxes: Sequence[Box], output: Output, size: tuple[int, int] | None
+    value: Value, boxes: Sequence[Box], output: Output, size: tuple[int, int] | None, names: Interface = OURS
 ) -> list[dict[str, Any]]:
-    """Return an answer as a list of regions and choices."""
-    found = [] if value is None else [_answer(value, output)]
+    """Return an answer as a list of regions and choices, by the names of a project's parts."""
+    found = [] if value is None else [_answer(value, output, names)]
     if boxes and size is None:
         raise ValueError("boxes need the size of the picture")
-    return found + [_rectangle(box, number, size) for number, box in enumerate(boxes) if size is not None]
+    return found + [_rectangle(box, n, size, names) for n, box in enumerate(boxes) if size is not None]
 
 
 def read(content: Any, output: Output, *, name: str) -> Iterator[Taken]:
@@ -148,18 +151,19 @@ def _taken(
     )  # fmt: skip
 
 
-def _answer(value: Value, output: Output) -> dict[str, Any]:
+def _answer(value: Value, output: Output, names: Interface) -> dict[str, Any]:
+    to = {"to_name": names.to}
     if output.labels:
-        return {"type": "choices", "from_name": LABEL, "to_name": TO, "value": {"choices": [value]}}
+        return {"type": "choices", "from_name": names.label, **to, "value": {"choices": [value]}}
     if output.kind == "number":
-        return {"type": "number", "from_name": NUMBER, "to_name": TO, "value": {"number": value}}
-    return {"type": "textarea", "from_name": TEXT, "to_name": TO, "value": {"text": [_text(value)]}}
+        return {"type": "number", "from_name": names.number, **to, "value": {"number": value}}
+    return {"type": "textarea", "from_name": names.text, **to, "value": {"text": [_text(value)]}}
 
 
-def _rectangle(box: Box, number: int, size: tuple[int, int]) -> dict[str, Any]:
+def _rectangle(box: Box, number: int, size: tuple[int, int], names: Interface) -> dict[str, Any]:
     width, height = size
     made: dict[str, Any] = {
-        "id": f"box{number}", "type": "rectanglelabels", "from_name": BOXES, "to_name": TO,
+        "id": f"box{number}", "type": "rectanglelabels", "from_name": names.boxes, "to_name": names.to,
         "original_width": width, "original_height": height, "image_rotation": 0,
         "value": {
             "x": 100 * box.x1 / width, "y": 100 * box.y1 / height,
@@ -198,13 +202,26 @@ def _value(value: Mapping[str, Any], output: Output, before: Value, at: str) -> 
     raise wrong(at, "expected rectanglelabels, choices, number or text")
 
 
-def _item(one: Mapping[str, Any], at: str) -> str:
+def item_of(one: Mapping[str, Any]) -> str | None:
+    """Return our id of a task, None where it has none."""
     for place, name in (("meta", "item"), ("data", ITEM)):
         inner = one.get(place)
         if isinstance(inner, Mapping) and isinstance(inner.get(name), str):
             return str(inner[name])
-    if isinstance(one.get(ITEM), str):
-        return str(one[ITEM])
+    return str(one[ITEM]) if isinstance(one.get(ITEM), str) else None
+
+
+def shows(one: Mapping[str, Any]) -> bool:
+    """Say whether a task's reader counts as one who sees the model's answer: so unless the task denies it."""
+    places = (("meta", "shown_suggestion"), ("data", SHOWN))
+    said = [inner.get(name) for place, name in places if isinstance(inner := one.get(place), Mapping)]
+    return any(word is True for word in said) or False not in [word for word in said if isinstance(word, bool)]
+
+
+def _item(one: Mapping[str, Any], at: str) -> str:
+    found = item_of(one)
+    if found is not None:
+        return found
     raise wrong(at, f"our id is missing: neither meta.item nor data.{ITEM}")
 
 

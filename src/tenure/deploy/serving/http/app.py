@@ -51,6 +51,7 @@ def data_app(
             Route("/predict", edge.guarded(doors.detect), methods=["POST"]),
             Route("/v1/decisions/{id}", edge.guarded(doors.decision), methods=["GET"]),
             Route("/v1/feedback", edge.guarded(doors.feedback), methods=["POST"]),
+            Route("/internal/{endpoint}/preview", edge.guarded(doors.preview), methods=["POST"]),
             Route("/health/live", doors.alive, methods=["GET"]),
             Route("/health/ready", doors.ready, methods=["GET"]),
             Route("/metrics", doors.metrics, methods=["GET"]),
@@ -117,6 +118,13 @@ class _Doors:
         else:
             raise CaseError("expected `truth`, or `kind` with a `value`", code="invalid_body", at="body")
         return Response(status_code=202)
+
+    async def preview(self, request: Request) -> Response:
+        """Answer the control plane what the stable version would say; see `Core.preview`."""
+        headers = headers_of(request)
+        desk = self._core.preview_desk(headers.get("tenure-preview", ""), request.path_params["endpoint"])
+        body = await read_body(request, headers, desk.spec.serve.max_body)
+        return as_json(await self._core.preview(desk, body, headers.get("content-type", "")))
 
     async def alive(self, request: Request) -> Response:
         return as_json({"status": "alive"})

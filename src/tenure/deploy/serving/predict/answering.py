@@ -18,6 +18,7 @@ from tenure.deploy.serving.predict.desk import Desk, as_logged, as_shown
 from tenure.deploy.serving.predict.journal import Journal, full
 from tenure.deploy.serving.predict.lanes import Lanes
 from tenure.deploy.serving.predict.live import Live
+from tenure.deploy.serving.predict.preview import Job as PreviewJob
 from tenure.deploy.serving.predict.replies import AutoReply, iso
 from tenure.deploy.serving.predict.ruling import AUDIT, AUDITED, rule, rule_scores
 from tenure.deploy.serving.predict.runner import Batch, Fleet, Model, Runner, outcome, select
@@ -74,6 +75,12 @@ class Answering:
             asyncio.get_running_loop().call_soon(self._tick)
         self._blocks.append(block)
 
+    def preview(self, desk: Desk, version: str, job: PreviewJob) -> None:
+        """Run an input behind everything else; it is not ruled on, logged or shadowed."""
+        runner = self._runner(desk, version)
+        runner.put(job, last=True)
+        runner.kick()
+
     def _tick(self) -> None:
         """Route what came since the last tick; requests that no model answers are ruled on at once."""
         arrived, self._arrived = self._arrived, []
@@ -129,6 +136,8 @@ class Answering:
             self._block_answered(batch)
         elif type(job) is Shadow:
             self.shadows.done(job, batch)
+        elif type(job) is PreviewJob:
+            job.end(batch)
         else:
             self._answered(batch)
 

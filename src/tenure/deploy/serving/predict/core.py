@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,19 +20,29 @@ from tenure.data.records import encode_id
 from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.predict.answering import Answering
 from tenure.deploy.serving.predict.book import Key
-from tenure.deploy.serving.predict.desk import Desk
+from tenure.deploy.serving.predict.desk import Desk, as_logged, as_shown
 from tenure.deploy.serving.predict.idempotency import Claim, Claims
 from tenure.deploy.serving.predict.journal import Journal, full
 from tenure.deploy.serving.predict.live import Live
 from tenure.deploy.serving.predict.pending import Archive, Pending
+from tenure.deploy.serving.predict.preview import Job, Preview, password
 from tenure.deploy.serving.predict.runner import Fleet
 from tenure.deploy.serving.predict.work import Block, Work
-from tenure.errors import AccessError, BusyError, CaseError, ConflictError, MissingError, StoreError, TenureError
+from tenure.errors import (
+    AccessError,
+    BusyError,
+    CaseError,
+    ConflictError,
+    MissingError,
+    ModelError,
+    StoreError,
+    TenureError,
+)
 from tenure.model.columns import Rows
 from tenure.scope.project import Project
 from tenure.seeds import hash64
 from tenure.settings import Settings
-from tenure.types import Answer, Input, Route
+from tenure.types import Answer, Failed, Input, Route
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +190,45 @@ class Core:
         self._may(token)
         await self.pending.feedback(public_id, kind, value)
 
+    # A call of the control plane
+
+    def preview_desk(self, word: str, endpoint: str) -> Desk:
+        """Let the control plane in, or not, before a body is read.
+
+        Raises:
+            AccessError: `word` is not `preview.password`.
+            MissingError: no such endpoint.
+        """
+        if not hmac.compare_digest(word.encode(), password(self._secret).encode()):
+            raise AccessError("previews are for the control plane", code="unauthenticated", status=401)
+        return self._desk(endpoint)
+
+    async def preview(self, desk: Desk, body: bytes, media_type: str) -> Preview:
+        """Return what the stable version says of an input: no request, so nothing is drawn, decided or logged.
+
+        Raises:
+            ConflictError: `no_version`, nothing is in force.
+            ModelError: `model_failed`, the model could not answer.
+            CaseError, BusyError: as `predict` raises them.
+        """
+        self.shed(desk)
+        self.live.check()
+        version = self.live.endpoint(desk.name).stable
+        if version is None:
+            raise ConflictError(f"no version is in force on {desk.name}", code="no_version", at=desk.name)
+        item, _ = await self._decode(desk, Ask(endpoint=desk.name, body=body, media_type=media_type))
+        job = Job(desk.batch([item]), start_ns=self._clock.monotonic_ns())
+        self.answering.preview(desk, version, job)
+        try:
+            said = await job.future
+        except asyncio.CancelledError:
+            job.gone = True
+            raise
+        said = as_logged(said)
+        if isinstance(said, Failed):
+            raise ModelError(f"{version} could not answer: {said.reason}", code="model_failed", at=desk.name)
+        return Preview(version, as_shown(said), getattr(item, "size", None))
+
     # The worker's clock work
 
     def poll(self) -> None:
@@ -209,6 +259,9 @@ class Core:
             MissingError: no such endpoint.
         """
         self._may(token)
+        return self._desk(endpoint)
+
+    def _desk(self, endpoint: str) -> Desk:
         try:
             return self.desks[endpoint]
         except KeyError:
