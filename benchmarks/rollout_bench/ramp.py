@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rollout_bench.traffic import BASE, HORIZON, PER_STEP, SHARES, Traffic
 from tenure.deploy.rollout import evidence
-from tenure.deploy.rollout.judge import REQUESTS, Count
+from tenure.deploy.rollout.counts import REQUESTS, Count
 from tenure.deploy.rollout.plan import Plan
 from tenure.scope.project import GateSpec, Step
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tenure.deploy.rollout.advance import Progress, Rollout, advance
-from tenure.deploy.rollout.judge import REQUESTS, Count, judge
+from tenure.deploy.rollout.counts import REQUESTS, Count
+from tenure.deploy.rollout.judge import judge
 from tenure.deploy.rollout.plan import Plan
 from tenure.scope.project import GateSpec, Step
 

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from tenure.data.frames import Frame
 from tenure.data.records import Flag, Kind, Status, encode_id
 from tenure.deploy.automation.certificates import count_decisions
+from tenure.deploy.automation.policies import segment_of
 from tenure.deploy.review.items import ItemPrediction, NewItem
 from tenure.deploy.review.queue import ReviewQueue
 from tenure.deploy.rollout.ledger import Rollouts
@@ -44,12 +45,13 @@ class Intake:
         self._secret = secret
         self._queue, self._monitor, self._rollouts = queue, monitor, rollouts
         self._rollout_at = rollout_at
+        self._segments: dict[int, str] = {}  # policy -> the segment that it rules on
 
     def take(self, conn: Connection, frames: Sequence[Frame]) -> None:
         """Deal with frames in the order in which they were read."""
         known = [f for f in frames if f.kind in _TAKEN and f.schema.endpoint in self._endpoints]
         predictions = [f for f in known if f.kind == Kind.PREDICTION]
-        items, answers = self._items(predictions)
+        items, answers = self._items(conn, predictions)
         answers += self._shadows([f for f in known if f.kind == Kind.SHADOW])
         if items:
             self._queue.add(conn, items)
@@ -58,15 +60,16 @@ class Intake:
         for group in _by_schema(predictions):
             rows = rows_of(group)
             self._monitor.observe(conn, rows)
-            self._count(conn, rows)
+            self._count(conn, group, rows)
             self._use(conn, rows)
         self._remember(conn, predictions)
         self._outcomes(conn, [f for f in known if f.kind == Kind.OUTCOME])
 
-    def _count(self, conn: Connection, rows: Rows) -> None:
+    def _count(self, conn: Connection, frames: Sequence[Frame], rows: Rows) -> None:
         rollout = self._rollouts.active(conn, rows.endpoint)
         if rollout is not None and rollout.state in ("running", "paused"):
-            seen = self._rollouts.observed(rows.endpoint, rollout, rows.columns, rows.versions)
+            parts = self._rollouts.parts(conn, rollout, frames)
+            seen = self._rollouts.observed(rows.endpoint, rollout, rows.columns, rows.versions, parts)
             self._rollouts.observe(conn, seen)
 
     def _remember(self, conn: Connection, frames: Sequence[Frame]) -> None:
@@ -77,31 +80,40 @@ class Intake:
                 continue
             for frame in frames:
                 if frame.schema.endpoint == endpoint:
-                    self._rollouts.saw(rollout, frame.run, frame.columns(), frame.schema.versions)
+                    parts = self._rollouts.parts(conn, rollout, [frame])
+                    self._rollouts.saw(rollout, frame.run, frame.columns(), frame.schema.versions, parts)
 
     def _use(self, conn: Connection, rows: Rows) -> None:
         """Count automated decisions where certificates end by them."""
         if self._endpoints[rows.endpoint].automation.certificate.decisions is None:
             return
-        versions = rows.columns["version"][rows.columns["route"] == Route.AUTO]
-        for number, automated in zip(*np.unique(versions, return_counts=True), strict=True):
+        decided = rows.columns["route"] == Route.AUTO
+        pairs = np.stack([rows.columns[name][decided].astype(np.int64) for name in ("version", "policy")])
+        for (number, policy), automated in zip(*_counted(pairs), strict=True):
             if number < len(rows.versions):
-                count_decisions(conn, rows.endpoint, rows.versions[int(number)], int(automated))
+                version, segment = rows.versions[number], self._segment(conn, policy)
+                count_decisions(conn, rows.endpoint, version, automated, segment=segment)
 
-    def _items(self, frames: Sequence[Frame]) -> tuple[list[NewItem], list[ItemPrediction]]:
+    def _segment(self, conn: Connection, policy: int) -> str:
+        """Return the segment that a policy ruled on: the log names the policy, and so the segment, too."""
+        if policy not in self._segments:
+            self._segments[policy] = segment_of(conn, policy)
+        return self._segments[policy]
+
+    def _items(self, conn: Connection, frames: Sequence[Frame]) -> tuple[list[NewItem], list[ItemPrediction]]:
         items: list[NewItem] = []
         answers: list[ItemPrediction] = []
         for frame in frames:
             c = frame.columns()
             wanted = (c["route"] == Route.PENDING) | ((c["flags"] & Flag.AUDITED) != 0)
             for i in np.flatnonzero(wanted & (c["status"] != Status.REFUSED)).tolist():
-                item = self._item(frame, c, i)
+                item = self._item(conn, frame, c, i)
                 items.append(item)
                 if c["status"][i] == Status.OK and item.version is not None:
                     answers.append(_primary(frame, c, i, item))
         return items, answers
 
-    def _item(self, frame: Frame, c: Columns, i: int) -> NewItem:
+    def _item(self, conn: Connection, frame: Frame, c: Columns, i: int) -> NewItem:
         endpoint, var = frame.schema.endpoint, frame.var(i)
         flags, level = int(c["flags"][i]), Level(int(c["level"][i]))
         pending = int(c["route"][i]) == Route.PENDING
@@ -125,6 +137,7 @@ class Intake:
             arm="candidate" if candidate else "stable",
             share=float(c["share"][i]),
             lottery=bool(flags & Flag.LOTTERY),
+            segment=self._segment(conn, int(c["policy"][i])),
             record=var.get("record", var.get("text")),
             deadline_us=int(c["deadline_ns"][i]) // 1000,
         )
@@ -155,6 +168,12 @@ class Intake:
                     self._rollouts.heard(frame.schema.endpoint, key, *said)
 
 
+def _counted(pairs: npt.NDArray[np.int64]) -> tuple[list[list[int]], list[int]]:
+    """Return the different columns of a matrix of two rows and how often each occurs."""
+    found, counts = np.unique(pairs, axis=1, return_counts=True)
+    return found.T.tolist(), counts.tolist()
+
+
 _TAKEN = frozenset({Kind.PREDICTION, Kind.SHADOW, Kind.OUTCOME})
 
 
@@ -178,6 +197,7 @@ def _said(
         confidence=None if np.isnan(confidence) else confidence,
         regions=tuple(Box(**box) for box in var.get("regions") or ()),
         automated=automated,
+        contributions=var.get("contributions"),
     )
 
 

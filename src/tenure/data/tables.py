@@ -146,6 +146,29 @@ rollout_units = _table(  # units whose bad outcome counted: each once per step o
 )
 
 verdicts = _table(  # the latest per rollout, step and gate
+mean_sums = _table(  # exact power sums of the values of mean gates: JSON lists of whole numbers
+    "mean_sums",
+    Column("rollout", String, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("gate", String, primary_key=True),
+    Column("arm", Integer, primary_key=True),  # 1 = the candidate
+    Column("live", Text, nullable=False),
+    Column("looked", Text, nullable=False),  # as at the last look at a fixed time: what verdicts rest on
+    Column("look", BigInteger, nullable=False),  # number of that time
+)
+
+mean_units = _table(  # what each unit added to the sums of a mean
+    "mean_units",
+    Column("rollout", String, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("gate", String, primary_key=True),
+    Column("unit", String, primary_key=True),  # decimal keyed hash
+    Column("turn", BigInteger, primary_key=True),  # epoch with `assign: unit_epoch`, else 0
+    Column("arm", Integer, primary_key=True),
+    Column("n", BigInteger, nullable=False),  # rows
+    Column("y", BigInteger, nullable=False),  # their values in grid steps
+)
+
     "verdicts",
     Column("rollout", String, primary_key=True),
     Column("step", Integer, primary_key=True),

@@ -214,10 +214,12 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "alpha": Meaning("Chance that a candidate as good as the stable version is rolled back.", _ROLLOUT),
         "maturity": Meaning("Age at which an outcome is known.", _ROLLOUT),
         "margin": Meaning(
-            "For `advance: shown`: relative increase to rule out; 1 means less than twice the rate.", _ROLLOUT
+            "For `advance: shown`: relative increase to rule out; 1, taken without it, means less than twice the "
+            "rate. Of a mean: the difference that matters, in the value's own unit.",
+            _ROLLOUT,
         ),
         "missing": Meaning(
-            "`at_random`: missing labels say nothing; `worst_case`: a pass must hold with all against it.",
+            "`worst_case`: a pass must hold with every missing label against it; `at_random`: they say nothing.",
             _ROLLOUT,
         ),
         "constant": Meaning("Compare with this rate instead of the stable version.", _ROLLOUT),
@@ -235,6 +237,10 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "keep_warm": Meaning("Time that the old version stays loaded after a rollout.", _ROLLOUT),
         "deadline": Meaning("Age at which a rollout that has not ended pauses; 0 never.", _ROLLOUT),
         "operator_silence": Meaning(
+        "mean": Meaning(
+            "Instead of `bad`, what is averaged: `number`, `confidence`, `latency_ms`, or `reaction:NAME`.",
+            _ROLLOUT,
+        ),
             "Pauses when it asks for an operator and none looked for so long; 0 never.", _ROLLOUT
         ),
         "second_person": Meaning("Whoever started it may not approve, promote or jump up.", _ROLLOUT),
@@ -245,11 +251,25 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "below": Meaning("Alarm when the pane's mean is below.", _MONITOR),
         "for": Meaning("So long without a break.", _MONITOR),
         "do": Meaning("What follows.", _MONITOR),
+        "harm": Meaning("Of a mean: the way that is worse.", _ROLLOUT),
+        "floor": Meaning("Of a mean: the least that one value counts.", _ROLLOUT),
+        "cap": Meaning("Of a mean: the most that one value counts.", _ROLLOUT),
+        "effect": Meaning("Of a mean: the difference that it is made to find; else `margin`.", _ROLLOUT),
+    },
+    p.SliceSpec: {
+        "by": Meaning("A field of the record, or `unit`: known before a request is routed.", _ROLLOUT),
+        "values": Meaning("The values that are judged apart.", _ROLLOUT),
+        "each": Meaning("Instead of `values`: every value that comes, the first so many.", _ROLLOUT),
+        "advance": Meaning(
+            "What a step needs of each: no harm seen, `enough` of it to see some, or `shown` to be no worse.",
+            _ROLLOUT,
+        ),
     },
     p.AlarmSpec: {
         "drift": Meaning(
             "Which drift: of the inputs (`data`), or of the inputs and of the outputs (`any`).", _MONITOR
         ),
+        "slices": Meaning("Parts of the traffic in which every gate is also judged apart.", _ROLLOUT),
         "do": Meaning("What follows.", _MONITOR),
     },
     p.Monitor: {

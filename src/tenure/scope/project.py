@@ -253,14 +253,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One comparison of candidate and stable; `bad` names the outcome that is counted.
+    """One comparison of candidate and stable: `bad` names an outcome that is counted, or `mean` a value.
 
     `wrong_decision`, `over_latency`, `empty_output`, `failed`, or `reaction:NAME` for what clients
     send as feedback. `missing: worst_case` lets a step pass only if it would with every missing label counted
     against the candidate. With `constant` the candidate is compared with that rate; randomisation
     does not protect it.
 
-    `margin` is the relative increase that `advance: shown` tolerates: 1 claims less than twice the old rate.
+    `mean`: `number`, `confidence`, `latency_ms`, or `reaction:NAME` with a number as its value. `harm` says which
+    way is worse, `margin` how much worse `advance: shown` tolerates, in the value's own unit. Values count from
+    `floor` to `cap` at most. `effect` is the difference that the gate is made to find; without it the margin.
     """
 
     bad: str
@@ -268,7 +270,34 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     maturity: Duration = 0.0
     margin: Positive = 1.0
     constant: Confidence | None = None
-    missing: Literal["at_random", "worst_case"] = "at_random"
+    missing: Literal["at_random", "worst_case"] = "worst_case"
+    harm: Literal["up", "down"] | None = None
+    floor: Amount = 0.0
+    cap: Amount | None = None
+    effect: Positive | None = None
+
+    @property
+    def name(self) -> str:
+        """What verdicts and evidence call it."""
+        return self.bad or f"mean:{self.mean}"
+
+    @property
+    def ratio(self) -> float:
+        """Rate ratio that `advance: shown` rules out."""
+        return 1.0 + (1.0 if self.margin is None else self.margin)
+
+
+class SliceSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parts of the traffic that every gate also judges apart; `by` is a field, or `unit` of the request.
+
+    `values` names them, or `each` takes every value that comes, up to so many. `advance` says what a step wants
+    of each: that it is not contradicted, that there is `enough` of it to be so, or that it is `shown`.
+    """
+
+    by: str
+    values: tuple[str, ...] = ()
+    each: Some | None = None
+    advance: Literal["not_contradicted", "enough", "shown"] = "not_contradicted"
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -320,6 +349,7 @@ class Monitor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     webhook: str | None = None
 
 
+    slices: tuple[SliceSpec, ...] = ()
 class Retrain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The user's training command; two separate switches for training and deploying by itself."""
 

@@ -6,10 +6,11 @@ A project built in Python goes through the same rules; only the reader adds line
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tenure.errors import ProjectError
+from tenure.scope import gates
 from tenure.scope.condition import fields_of
 from tenure.scope.hosts import allowed
 from tenure.scope.project import (
@@ -28,7 +29,6 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 USES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 REMOTE = re.compile(r"https?://[^\s/]+/v2/models/\S+")
-BAD = re.compile(r"wrong_decision|over_latency|empty_output|failed|reaction:[A-Za-z0-9_.-]{1,64}")
 JUDGEMENT_MARGIN_S = 0.25
 
 
@@ -125,7 +125,7 @@ def _endpoint(project: Project, name: str, spec: EndpointSpec) -> Iterator[Fault
     yield from _rule_answers(spec, output, f"{place}.pipeline", needs)
     yield from _fallback(spec, output, place)
     yield from _automation(spec, output, place, case=project.scope.case)
-    yield from _rollout(spec.rollout, project.data.unit, f"{place}.rollout")
+    yield from _rollout(spec.rollout, project.data.unit, f"{place}.rollout", spec.fields)
     yield from _monitor(spec, place)
     if spec.retrain.auto_train and spec.retrain.command is None:
         yield Fault(f"{place}.retrain.auto_train", "expected retrain.command, the command that trains")
@@ -285,10 +285,12 @@ def _loss(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]:
 
 def plan_faults(plan: RolloutSpec, unit: str | None, place: str) -> Iterator[Fault]:
     """Yield what is wrong in a plan that stands in a file of its own."""
-    yield from _rollout(plan, unit, place)
+    yield from _rollout(plan, unit, place, None)
 
 
-def _rollout(plan: RolloutSpec, unit: str | None, place: str) -> Iterator[Fault]:
+def _rollout(
+    plan: RolloutSpec, unit: str | None, place: str, fields: Mapping[str, Field] | None
+) -> Iterator[Fault]:
     shares: list[float] = []
     for i, step in enumerate(plan.steps):
         at = f"{place}.steps[{i}]"
@@ -305,13 +307,17 @@ def _rollout(plan: RolloutSpec, unit: str | None, place: str) -> Iterator[Fault]
     if plan.steps and (not shares or shares[-1] != 1.0):
         yield Fault(f"{place}.steps", "expected the last step to be share: 100%")
     for i, gate in enumerate(plan.gates):
-        if not BAD.fullmatch(gate.bad):
-            known = "wrong_decision, over_latency, empty_output, failed or reaction:NAME"
-            yield Fault(f"{place}.gates[{i}].bad", f"expected {known}, got {gate.bad!r}")
-        elif gate.bad.startswith("reaction:") and not gate.maturity:
-            yield Fault(f"{place}.gates[{i}]", "a reaction needs maturity, the time within which it comes")
-    for bad in _doubled(tuple(gate.bad for gate in plan.gates)):
-        yield Fault(f"{place}.gates", f"two gates count {bad}; keep one")
+        if (wrong := gates.gate_fault(gate)) is not None:
+            key = f".{wrong[0]}" if getattr(gate, wrong[0]) else ""
+            yield Fault(f"{place}.gates[{i}]{key}", wrong[1])
+    for name in _doubled(tuple(gate.name for gate in plan.gates)):
+        yield Fault(f"{place}.gates", f"two gates count {name}; keep one")
+    for i, part in enumerate(plan.slices):
+        if (wrong := gates.slice_fault(part, fields)) is not None:
+            key = f".{wrong[0]}" if getattr(part, wrong[0]) else ""
+            yield Fault(f"{place}.slices[{i}]{key}", wrong[1])
+    for by in _doubled(tuple(part.by for part in plan.slices)):
+        yield Fault(f"{place}.slices", f"two slices are by {by}; join their values")
     if plan.assign != "request" and unit is None:
         yield Fault(
             f"{place}.assign", f"{plan.assign} needs data.unit, the key that requests share", ("data.unit",)

@@ -61,6 +61,72 @@ def clustered_mean(rows: npt.ArrayLike, sums: npt.ArrayLike) -> Mean | None:
     return Mean(value, variance, units, effective)
 
 
+class Sums(msgspec.Struct, frozen=True, array_like=True):
+    """Exact power sums over the units of one arm; n is a unit's number of rows and y the sum of its values.
+
+    Whole numbers, so that adding in parts, in any order, gives the same mean, variance and `effective`. Values
+    are therefore counted in steps of a grid; the caller knows its scale.
+    """
+
+    units: int = 0
+    n: int = 0
+    y: int = 0
+    nn: int = 0
+    ny: int = 0
+    yy: int = 0
+    n4: int = 0
+    n3y: int = 0
+    n2y2: int = 0
+    ny3: int = 0
+    y4: int = 0
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(*map(int.__add__, msgspec.structs.astuple(self), msgspec.structs.astuple(other)))
+
+    def __sub__(self, other: Sums) -> Sums:
+        return Sums(*map(int.__sub__, msgspec.structs.astuple(self), msgspec.structs.astuple(other)))
+
+
+def unit_sums(n: int, y: int) -> Sums:
+    """Return the sums of one unit with n rows that add up to y; a unit without rows is none."""
+    if n == 0:
+        return Sums()
+    nn, ny, yy = n * n, n * y, y * y
+    return Sums(1, n, y, nn, ny, yy, nn * nn, nn * ny, ny * ny, ny * yy, yy * yy)
+
+
+def row_sums(values: npt.NDArray[np.int64]) -> Sums:
+    """Return the sums of rows that are units by themselves.
+
+    Args:
+        values: (rows,) whole numbers in [0, 2^20]; below 2^22 rows, so that nothing overflows.
+    """
+    rows, squares = len(values), values * values
+    high, low = squares >> 20, squares & 0xFFFFF
+    y, yy = int(values.sum()), int(squares.sum())
+    cubes = (int((high * values).sum()) << 20) + int((low * values).sum())
+    fourth = (int((high * high).sum()) << 40) + (int((high * low).sum()) << 21) + int((low * low).sum())
+    return Sums(rows, rows, y, rows, y, yy, rows, y, yy, cubes, fourth)
+
+
+def mean_of_sums(s: Sums) -> Mean | None:
+    """Return what `clustered_mean` returns of the same units, in steps of the grid, without rounding inside.
+
+    Example:
+        >>> mean_of_sums(unit_sums(1, 4) + unit_sums(3, 6))
+        Mean(value=2.5, variance=0.5625, units=2, effective=2.0)
+    """
+    if s.units < 2 or s.n <= 0:
+        return None
+    n, y = s.n, s.y
+    squares = n * n * s.yy - 2 * n * y * s.ny + y * y * s.nn  # n^2 times the sum of z^2
+    fourth = (
+        n**4 * s.y4 - 4 * n**3 * y * s.ny3 + 6 * n * n * y * y * s.n2y2 - 4 * n * y**3 * s.n3y + y**4 * s.n4
+    )  # n^4 times the sum of z^4
+    variance = squares * s.units / ((s.units - 1) * n**4)
+    return Mean(y / n, variance, s.units, squares * squares / fourth if fourth else 0.0)
+
+
 def two_sided_log_e(z: float, v: float) -> float:
     """Return the log e-value against "no difference".
 

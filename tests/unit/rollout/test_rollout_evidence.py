@@ -29,7 +29,7 @@ from tenure.clock import ManualClock
 from tenure.data.records import Status
 from tenure.data.state import State
 from tenure.deploy.rollout import evidence, labels
-from tenure.deploy.rollout.judge import MISSING, OUTSTANDING, REQUESTS, SWITCHED
+from tenure.deploy.rollout.counts import MISSING, OUTSTANDING, REQUESTS, SWITCHED
 from tenure.deploy.rollout.ledger import Rollouts
 from tenure.deploy.rollout.observed import observed
 from tenure.deploy.rollout.plan import Plan

@@ -8,8 +8,9 @@ from rollout_rig import ALL, FAILED, NAME, V2, WRONG, feed, item, ledger, plan, 
 from tenure.clock import ManualClock
 from tenure.data.state import State
 from tenure.deploy.rollout.advance import Progress, Verdict
+from tenure.deploy.rollout.counts import Count
 from tenure.deploy.rollout.forecast import Forecast, forecast
-from tenure.deploy.rollout.judge import Count, judge
+from tenure.deploy.rollout.judge import judge
 from tenure.scope.project import GateSpec, Step
 from tenure.types import Outcome
 

@@ -6,7 +6,8 @@ import pytest
 
 from rollout_rig import ALL, FAILED, FIVE, HALF, LATE, SHADOW, WRONG, plan, rollout
 from tenure.deploy.rollout.advance import Verdict
-from tenure.deploy.rollout.judge import FAMILY, MISSING, REQUESTS, SWITCHED, Count, judge
+from tenure.deploy.rollout.counts import MISSING, REQUESTS, SWITCHED, Count
+from tenure.deploy.rollout.judge import FAMILY, judge
 from tenure.types import Outcome
 
 

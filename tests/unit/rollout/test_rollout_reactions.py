@@ -9,7 +9,8 @@ from rollout_rig import ALL, FIVE, HALF, NAME, SHADOW, V2, VERSIONS, ledger, pla
 from tenure.clock import ManualClock
 from tenure.data.state import State
 from tenure.deploy.rollout.advance import Verdict
-from tenure.deploy.rollout.judge import Count, judge
+from tenure.deploy.rollout.counts import Count
+from tenure.deploy.rollout.judge import judge
 from tenure.deploy.rollout.ledger import Rollouts
 from tenure.deploy.rollout.plan import alone, problems
 from tenure.scope.project import GateSpec

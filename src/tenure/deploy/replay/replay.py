@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tenure.deploy.rollout.advance import Move, Progress, Rollout, Verdict, advance, waits
-from tenure.deploy.rollout.judge import PAIRED, Count, judge
+from tenure.deploy.rollout.counts import PAIRED, Count
+from tenure.deploy.rollout.judge import judge
 from tenure.deploy.rollout.looks import reached
 from tenure.deploy.rollout.plan import WRONG, Plan
 from tenure.seeds import draw, request_draw

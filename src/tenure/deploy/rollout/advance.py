@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from tenure.deploy.rollout.counts import unsliced
 from tenure.deploy.rollout.plan import Plan
 from tenure.types import Outcome
 
@@ -142,9 +143,9 @@ def waits(rollout: Rollout, verdicts: Sequence[Verdict], progress: Progress, now
     left = step.bake - max(0, now_us - rollout.step_started_us) / 1e6
     if left > 0:
         found.append(f"{left:,.0f} s more of the {step.bake:,.0f} s that the step lasts")
-    found += [v.sentence for v in _of_gates(rollout, verdicts) if v.outcome != Outcome.PASS]
+    found += [v.sentence for v in of_gates(rollout, verdicts) if v.outcome != Outcome.PASS]
     judged = {v.gate for v in verdicts}
-    found += [f"{g.bad} has no verdict yet" for g in rollout.plan.gates if g.bad not in judged]
+    found += [f"{g.name} has no verdict yet" for g in rollout.plan.gates if g.name not in judged]
     if step.approve and not progress.approved:
         who = f"somebody other than {rollout.created_by}" if rollout.plan.second_person else "an operator"
         found.append(f"the approval of this step by {who}")
@@ -156,9 +157,16 @@ def weight(rollout: Rollout) -> float:
     return rollout.plan.share(rollout.step) or 1.0
 
 
-def _of_gates(rollout: Rollout, verdicts: Sequence[Verdict]) -> list[Verdict]:
-    gates = {gate.bad for gate in rollout.plan.gates}
-    return [v for v in verdicts if v.gate in gates]
+def of_gates(rollout: Rollout, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts that a step needs: of every gate, and within slices that want more than no harm."""
+    plan = rollout.plan
+    gates = {gate.name for gate in plan.gates}
+    found = []
+    for verdict in verdicts:
+        gate, part = unsliced(verdict.gate)
+        if gate in gates and (not part or plan.advance_of(part) != "not_contradicted"):
+            found.append(verdict)
+    return found
 
 
 def _met(rollout: Rollout, progress: Progress) -> str:

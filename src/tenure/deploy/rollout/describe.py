@@ -11,10 +11,10 @@ from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.deploy import loss
-from tenure.deploy.rollout import advance, evidence, labels, store
+from tenure.deploy.rollout import advance, evidence, labels, moments, store
 from tenure.deploy.rollout.advance import ACTIVE, Progress, Rollout, Verdict
+from tenure.deploy.rollout.counts import OUTSTANDING, REQUESTS, Count
 from tenure.deploy.rollout.forecast import forecast
-from tenure.deploy.rollout.judge import OUTSTANDING, REQUESTS, Count
 from tenure.deploy.rollout.plan import WRONG
 from tenure.errors import MissingError
 
@@ -24,8 +24,9 @@ _I, _P = t.review_items.c, t.item_predictions.c
 def describe(conn: Connection, number: str, now_us: int) -> dict[str, Any]:
     """Return the row with all that is known beside it, as JSON values.
 
-    `ladder`, `verdicts`, `evidence`, `moves`, `waits`, `forecast`, `outstanding` labels, whom it `asks`, who
-    approved the step (`approved_by`) and what the candidate `answered`. Raises MissingError.
+    `ladder`, `verdicts`, `evidence`, `means` (their sums at the last look), `moves`, `waits`, `forecast`,
+    `outstanding` labels, whom it `asks`, who approved the step (`approved_by`) and what the candidate `answered`.
+    Raises MissingError.
     """
     row = conn.execute(sa.select(t.rollouts).where(t.rollouts.c.id == number)).mappings().first()
     if row is None:
@@ -38,6 +39,7 @@ def describe(conn: Connection, number: str, now_us: int) -> dict[str, Any]:
         "ladder": ladder(rollout, counts, stored),
         "verdicts": _verdicts(conn, number),
         "evidence": [{"rollout": number, **msgspec.to_builtins(c)} for c in counts],
+        "means": moments.rows(conn, number),
         "moves": _moves(conn, number),
         "waits": _waits(conn, rollout, stored, now_us),
         "forecast": _forecast(conn, rollout, stored, now_us),

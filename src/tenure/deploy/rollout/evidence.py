@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
+from tenure.deploy.rollout import moments
 from tenure.deploy.rollout.advance import Rollout
-from tenure.deploy.rollout.judge import REQUESTS, SWITCHED, Count
+from tenure.deploy.rollout.counts import REQUESTS, SWITCHED, Count, sliced
 from tenure.deploy.rollout.observed import SEEN, Observed, Touch
 from tenure.deploy.rollout.plan import Plan
 from tenure.stats.gate import conditional_share
@@ -36,7 +38,7 @@ def read(conn: Connection, number: str) -> tuple[Count, ...]:
     )
 
 
-def add(conn: Connection, rollout: Rollout, seen: Observed) -> None:
+def add(conn: Connection, rollout: Rollout, seen: Observed, now_us: int) -> None:
     """Add the counts of one batch of rows; a batch that was counted before a step moved on is left out.
 
     Under `requests` the fields x count what was drawn (requests, or units at their first request) and n all
@@ -44,6 +46,13 @@ def add(conn: Connection, rollout: Rollout, seen: Observed) -> None:
     """
     if seen.rollout != rollout.id or seen.step != rollout.step or not any(seen.requests):
         return
+    _add(conn, rollout, seen, "", now_us)
+    for part, inside in seen.parts.items():
+        if any(inside.requests):
+            _add(conn, rollout, inside, part, now_us)
+
+
+def _add(conn: Connection, rollout: Rollout, seen: Observed, part: str, now_us: int) -> None:
     sums: Counter[Key] = Counter()
     _put(sums, REQUESTS, seen.share, "n", seen.requests)
     _put(sums, REQUESTS, seen.share, "x", seen.drawn)
@@ -52,14 +61,18 @@ def add(conn: Connection, rollout: Rollout, seen: Observed) -> None:
         _put(sums, gate, seen.share, "n", seen.drawn)
     sums[SWITCHED, seen.share, "x1"] += seen.switched
     if seen.units:
-        _count_units(conn, rollout, seen, sums)
+        _count_units(conn, rollout, seen, part, sums)
     for count in _counts(seen.step, sums):
-        increase(conn, rollout.id, count)
+        if count.gate != SWITCHED or not part:
+            increase(conn, rollout.id, msgspec.structs.replace(count, gate=sliced(count.gate, part)))
+    values = {sliced(gate, part): told for gate, told in seen.means.items()}
+    moments.add(conn, rollout.id, seen.step, values, now_us)
 
 
 def replace(conn: Connection, number: str, gates: Sequence[str], new: Iterable[Count]) -> None:
-    """Write the evidence of gates anew, where it is computed from rows that are all still there."""
-    conn.execute(t.evidence.delete().where(_E.rollout == number, _E.gate.in_(gates)))
+    """Write the evidence of gates, also within slices, anew; its rows are all still there."""
+    mine = [_E.gate.in_(gates), *(_E.gate.startswith(sliced(gate, "x")[:-1]) for gate in gates)]
+    conn.execute(t.evidence.delete().where(_E.rollout == number, sa.or_(*mine)))
     for count in new:
         increase(conn, number, count)
 
@@ -84,14 +97,15 @@ def chance(plan: Plan, step: int, earlier: Mapping[int, bool], turn: int) -> flo
     return conditional_share(now, plan.share(last)) if last < step else None
 
 
-def _count_units(conn: Connection, rollout: Rollout, seen: Observed, sums: Counter[Key]) -> None:
-    """Count the touches that are the first of their unit in its turn, and note them."""
+def _count_units(conn: Connection, rollout: Rollout, seen: Observed, part: str, sums: Counter[Key]) -> None:
+    """Count the touches that are the first of their unit in its turn (and slice), and note them."""
     known = _known(conn, rollout.id, seen.units)
     gates = list(seen.bad)
     rows = []
     for touch in seen.units:
         turn = touch.epoch if rollout.plan.assign == "unit_epoch" else seen.step
-        earlier = known.setdefault((touch.gate, touch.unit), {})
+        noted = msgspec.structs.replace(touch, gate=sliced(touch.gate, part))
+        earlier = known.setdefault((noted.gate, touch.unit), {})
         arm = _arm(touch.candidate)
         if touch.gate == SEEN:
             if _switches(rollout.plan, earlier, turn, touch):
@@ -108,7 +122,7 @@ def _count_units(conn: Connection, rollout: Rollout, seen: Observed, sums: Count
                 continue
             sums[touch.gate, round(rho, 6), f"x{arm}"] += 1
         earlier[turn] = touch.candidate
-        rows.append(_row(rollout.id, touch, turn, seen.step))
+        rows.append(_row(rollout.id, noted, turn, seen.step))
     if rows:
         conn.execute(t.rollout_units.insert(), rows)
 

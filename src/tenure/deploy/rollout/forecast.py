@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tenure.deploy.rollout.advance import Progress, Rollout, Verdict, weight
+from tenure.deploy.rollout.advance import Progress, Rollout, Verdict, of_gates, weight
 from tenure.deploy.rollout.observed import EVERY_REQUEST
 from tenure.types import Outcome
 
@@ -63,8 +63,8 @@ def _of_labels(rollout: Rollout, progress: Progress) -> float | None:
 def _of_gate(rollout: Rollout, verdict: Verdict, progress: Progress) -> float | None:
     """Return how many more requests a gate needs, at the share of them that it counted so far."""
     seen = verdict.numbers.get("n1", 0) + verdict.numbers.get("n0", 0)
-    if verdict.holds or verdict.gate not in {g.bad for g in rollout.plan.gates}:
-        return 0.0  # a doubt is answered by people, not by waiting
+    if verdict.holds or verdict not in of_gates(rollout, [verdict]):
+        return 0.0  # a doubt is answered by people, not by waiting; a slice need not have enough
     if (missing := verdict.numbers.get("missing")) is not None:
         if verdict.gate in EVERY_REQUEST:
             return float(missing)

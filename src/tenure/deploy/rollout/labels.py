@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -11,14 +12,14 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
 from tenure.deploy import loss
-from tenure.deploy.rollout import store
+from tenure.deploy.rollout import slices, store
 from tenure.deploy.rollout.advance import Rollout
+from tenure.deploy.rollout.counts import MISSING, OUTSTANDING, PAIRED, Count, sliced
 from tenure.deploy.rollout.evidence import chance
-from tenure.deploy.rollout.judge import MISSING, OUTSTANDING, PAIRED, Count
 from tenure.deploy.rollout.plan import WRONG
 
 GATES = (WRONG, MISSING, OUTSTANDING)
-"""The rows of evidence that labels make."""
+"""The rows of evidence that labels make, also within slices."""
 
 PATIENCE_US = 600_000_000
 """How long an open request holds those behind it back where the plan sets no maturity; then it is missing."""
@@ -30,7 +31,7 @@ _I, _P = t.review_items.c, t.item_predictions.c
 class Drawn(msgspec.Struct, frozen=True):
     """One request that was drawn to be labelled before it was routed.
 
-    `wrong`: the model decided it and the label says otherwise; None without a label.
+    `wrong`: the model decided it and the label says otherwise; None without a label. `parts`: its slices.
     """
 
     step: int
@@ -38,6 +39,7 @@ class Drawn(msgspec.Struct, frozen=True):
     candidate: bool
     created_us: int
     wrong: bool | None
+    parts: tuple[str, ...] = ()
 
 
 def signature(conn: Connection, rollout: Rollout, now_us: int) -> tuple[int, ...]:
@@ -74,19 +76,22 @@ def counted(conn: Connection, rollout: Rollout, now_us: int) -> list[Count]:
     old_enough = min(now_us - maturity_us(rollout), front_us(conn, rollout, now_us) - 1)
     rows = list(_drawn(conn, rollout))
     mature = [r for r in rows if r.created_us <= old_enough]
-    late = [msgspec.structs.replace(r, wrong=r.wrong is None) for r in mature]
-    known = [r for r in mature if r.wrong is not None]
-    counts = [
-        *_tally(rollout, known, WRONG),
-        *_tally(rollout, late, MISSING),
-        *_paired(conn, rollout, old_enough),
-    ]
-    if not any(c.x1 or c.x0 for c in counts if c.gate == MISSING):
-        counts = [c for c in counts if c.gate != MISSING]
-    open_ = len(rows) - len(known)
+    counts = [*_of_part(rollout, mature, ""), *_paired(conn, rollout, old_enough)]
+    for part in sorted({part for row in mature for part in row.parts}):
+        counts += _of_part(rollout, [row for row in mature if part in row.parts], part)
+    open_ = len(rows) - sum(r.wrong is not None for r in mature)
     if open_:
         counts.append(Count(step=rollout.step, gate=OUTSTANDING, rho=rollout.plan.share(rollout.step), n0=open_))
     return counts
+
+
+def _of_part(rollout: Rollout, mature: Sequence[Drawn], part: str) -> list[Count]:
+    """Count wrong decisions and missing labels among the mature requests of one slice."""
+    late = [msgspec.structs.replace(r, wrong=r.wrong is None) for r in mature]
+    known = [r for r in mature if r.wrong is not None]
+    missing = _tally(rollout, late, sliced(MISSING, part))
+    gone = missing if any(c.x1 or c.x0 for c in missing) else []
+    return [*_tally(rollout, known, sliced(WRONG, part)), *gone]
 
 
 def labels(conn: Connection, rollout: Rollout, now_us: int) -> int:
@@ -114,10 +119,11 @@ def maturity_us(rollout: Rollout) -> int:
 def _drawn(conn: Connection, rollout: Rollout) -> Iterator[Drawn]:
     """Yield the drawn requests of the steps that split, in order of request time."""
     said = (_P.item == _I.id) & (_P.version == _I.version) & (_P.automated == 1)
+    before = slices.known(conn, rollout.id) if rollout.plan.slices else []
+    record = _I.record if rollout.plan.slices else sa.null().label("record")
+    item = (record, _I.unit, _I.arm, _I.share, _I.created_us, _I.state, _I.truth, _I.truth_regions)
     query = (
-        sa.select(
-            _I.unit, _I.arm, _I.share, _I.created_us, _I.state, _I.truth, _I.truth_regions, _P.value, _P.regions
-        )
+        sa.select(*item, _P.value, _P.regions)
         .join(t.item_predictions, said, isouter=True)
         .where(_I.rollout == rollout.id, _I.lottery == 1, _I.created_us >= store.since_us(conn, rollout))
         .order_by(_I.created_us, _I.number)
@@ -126,7 +132,15 @@ def _drawn(conn: Connection, rollout: Rollout) -> Iterator[Drawn]:
         candidate = row["arm"] == "candidate"
         step = rollout.plan.step_of(row["share"] if candidate else 1.0 - row["share"])
         if step is not None and 0.0 < rollout.plan.share(step) < 1.0:
-            yield Drawn(step, row["unit"], candidate, row["created_us"], _wrong(rollout, row))
+            parts = _parts(rollout, row, before)
+            yield Drawn(step, row["unit"], candidate, row["created_us"], _wrong(rollout, row), parts)
+
+
+def _parts(rollout: Rollout, row: RowMapping, before: Sequence[str]) -> tuple[str, ...]:
+    if not rollout.plan.slices:
+        return ()
+    record = json.loads(row["record"]) if row["record"] else None
+    return tuple(slices.parts_of(rollout.plan, record, row["unit"], before))
 
 
 def _wrong(rollout: Rollout, row: RowMapping) -> bool | None:

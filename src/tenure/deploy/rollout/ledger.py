@@ -8,14 +8,15 @@ from typing import Any
 import msgspec
 from sqlalchemy.engine import Connection
 
+from tenure.data.frames import Frame
 from tenure.data.state import State
-from tenure.deploy.rollout import advance, evidence, observed, routing, starting, store
+from tenure.deploy.rollout import advance, evidence, observed, routing, slices, starting, store
 from tenure.deploy.rollout import describe as description
 from tenure.deploy.rollout.advance import Move, Progress, Rollout
 from tenure.deploy.rollout.command import Command, Kind, allowed, commanded, jumped, kind_of
 from tenure.deploy.rollout.looks import Looks
 from tenure.deploy.rollout.observed import Columns, Observed
-from tenure.deploy.rollout.plan import Plan, plan_from_spec
+from tenure.deploy.rollout.plan import Plan, plan_from_spec, problems
 from tenure.deploy.rollout.reactions import Reactions
 from tenure.deploy.rollout.routing import RolloutRouting
 from tenure.errors import ConflictError, MissingError
@@ -94,7 +95,8 @@ class Rollouts:
             if stable is not None and stable != old:
                 raise ConflictError(f"{stable} is not in force on {endpoint}; {old or 'nobody'} is", at="stable")
             now_us = self.state.now_us()
-            rollout = starting.draft(conn, endpoint, candidate, plan=chosen, units=units, by=by, now_us=now_us)
+            wrong = problems(chosen, units=units, endpoint=self._spec(endpoint))
+            rollout = starting.draft(conn, endpoint, candidate, plan=chosen, wrong=wrong, by=by, now_us=now_us)
             self._command(conn, rollout, "start", by=by, reason=reason or "started")
         return rollout.id
 
@@ -247,19 +249,33 @@ class Rollouts:
         rollout: Rollout,
         columns: observed.Columns,
         versions: Sequence[str],
+        parts: Mapping[str, slices.Mask] | None = None,
     ) -> Observed:
         """Count what a batch of prediction rows says; see `observed.observed`."""
-        return observed.observed(endpoint, rollout, columns, versions)
+        return observed.observed(endpoint, rollout, columns, versions, parts)
+
+    def parts(self, conn: Connection, rollout: Rollout, frames: Sequence[Frame]) -> dict[str, slices.Mask]:
+        """Return which rows of prediction frames are in each slice that the plan judges apart."""
+        if not rollout.plan.slices:
+            return {}
+        return slices.masks(rollout.plan, slices.texts_of(rollout.plan, frames), slices.known(conn, rollout.id))
 
     def observe(self, conn: Connection, seen: Observed) -> None:
         """Add the counts of a batch to the evidence; a batch of an ended rollout or another step is left out."""
         rollout = store.load(conn, seen.rollout)
         if rollout.state in ("running", "paused"):
-            evidence.add(conn, rollout, seen)
+            evidence.add(conn, rollout, seen, self.state.now_us())
 
-    def saw(self, rollout: Rollout, run: int, columns: Columns, versions: Sequence[str]) -> None:
+    def saw(
+        self,
+        rollout: Rollout,
+        run: int,
+        columns: Columns,
+        versions: Sequence[str],
+        parts: Mapping[str, slices.Mask] | None = None,
+    ) -> None:
         """Remember the requests of one frame where the plan counts reactions to them."""
-        self._reactions[rollout.endpoint].saw(rollout, run, columns, versions)
+        self._reactions[rollout.endpoint].saw(rollout, run, columns, versions, parts)
 
     def heard(self, endpoint: str, key: tuple[int, int], kind: str, value: object, t_us: int) -> None:
         """Note what a client sent about the request (run, seq); the request's age says when it counts."""

@@ -6,17 +6,19 @@ from collections.abc import Iterable
 
 from sqlalchemy.engine import Connection
 
-from tenure.deploy.rollout import evidence, judge, labels, store
+from tenure.deploy.rollout import evidence, judge, labels, moments, store
 from tenure.deploy.rollout.advance import Rollout, Verdict
-from tenure.deploy.rollout.judge import Count
+from tenure.deploy.rollout.counts import Count, Moments
 from tenure.deploy.rollout.plan import WRONG
+
+_Key = tuple[str, int, tuple[Count, ...], tuple[Moments, ...]]
 
 
 class Looks:
     """What the last look at each rollout was based on; only saves work, so that a restart loses nothing."""
 
     def __init__(self) -> None:
-        self._judged: dict[str, tuple[tuple[str, int, tuple[Count, ...]], list[Verdict]]] = {}
+        self._judged: dict[str, tuple[_Key, list[Verdict]]] = {}
         self._labelled: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def count_labels(self, conn: Connection, rollout: Rollout, now_us: int) -> None:
@@ -31,15 +33,21 @@ class Looks:
     def verdicts(self, conn: Connection, rollout: Rollout, now_us: int) -> list[Verdict]:
         """Return the verdicts of the step at hand; new ones are stored."""
         self.count_labels(conn, rollout, now_us)
-        key = (rollout.salt, rollout.step, evidence.read(conn, rollout.id))
+        key = (rollout.salt, rollout.step, evidence.read(conn, rollout.id), self._means(conn, rollout, now_us))
         known = self._judged.get(rollout.id)
         if known is not None and known[0] == key:
             return known[1]
         old = store.verdicts(conn, rollout.id)
-        found = judge.judge(rollout, key[2], reached(old.values()))
+        found = judge.judge(rollout, key[2], reached(old.values()), moments=key[3])
         store.save_verdicts(conn, rollout, found, old, now_us=now_us)
         self._judged[rollout.id] = (key, found)
         return found
+
+    def _means(self, conn: Connection, rollout: Rollout, now_us: int) -> tuple[Moments, ...]:
+        if not any(gate.mean for gate in rollout.plan.gates):
+            return ()
+        moments.look(conn, rollout.id, now_us)
+        return moments.read(conn, rollout.id)
 
     def forget(self, number: str) -> None:
         """Drop what is remembered of a rollout that ended."""

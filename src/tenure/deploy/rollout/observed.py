@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tenure.data.records import Flag, Status
 from tenure.deploy.rollout.advance import Rollout
 from tenure.deploy.rollout.plan import SAME
+from tenure.deploy.rollout.values import Values, gather, logged
 
 Columns = Mapping[str, npt.NDArray[Any]]
 Mask = npt.NDArray[np.bool_]
@@ -21,6 +22,10 @@ EVERY_REQUEST = ("over_latency", "empty_output", "failed")
 
 SEEN = "seen"
 """Under this name a unit's first request is noted."""
+
+_COLUMNS = (
+    "t_ns", "version", "role", "share", "status", "flags", "unit", "latency_us", "number", "confidence",
+)  # fmt: skip
 
 
 class Touch(msgspec.Struct, frozen=True):
@@ -51,6 +56,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
         bad: gate -> (candidate, stable) bad outcomes among the drawn.
         units: what units did of which each counts once; in order of time.
         switched: units that both versions answered within the batch, where that cannot be.
+        means: mean gate -> the values that it compares.
+        parts: slice -> the same of its rows alone.
     """
 
     rollout: str
@@ -61,9 +68,17 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     bad: dict[str, tuple[int, int]] = {}
     units: tuple[Touch, ...] = ()
     switched: int = 0
+    means: dict[str, Values] = {}
+    parts: dict[str, Observed] = {}
 
 
-def observed(endpoint: str, rollout: Rollout, columns: Columns, versions: Sequence[str]) -> Observed:
+def observed(
+    endpoint: str,
+    rollout: Rollout,
+    columns: Columns,
+    versions: Sequence[str],
+    parts: Mapping[str, Mask] | None = None,
+) -> Observed:
     """Count the rows that belong to the rollout's step at hand; others are left out.
 
     A row belongs if it was made since the step began and its logged chance of the candidate is the step's. While
@@ -73,11 +88,22 @@ def observed(endpoint: str, rollout: Rollout, columns: Columns, versions: Sequen
     Args:
         endpoint: whose rows these are.
         rollout: the running or paused rollout of that endpoint.
-        columns: of `records.PREDICTION`: t_ns, version, role, share, status, flags, unit.
+        columns: of `records.PREDICTION`: t_ns, version, role, share, status, flags, unit, and for means
+            latency_us, number, confidence.
         versions: the dictionary behind `version`.
+        parts: slice -> which rows are in it.
     """
     if rollout.endpoint != endpoint:
         raise ValueError(f"rollout {rollout.id} is of {rollout.endpoint}, the rows are of {endpoint}")
+    whole = _seen(rollout, columns, versions)
+    found = {}
+    for part, rows in (parts or {}).items():
+        mine = {name: columns[name][rows] for name in _COLUMNS if name in columns}
+        found[part] = _seen(rollout, mine, versions)
+    return msgspec.structs.replace(whole, parts=found)
+
+
+def _seen(rollout: Rollout, columns: Columns, versions: Sequence[str]) -> Observed:
     share = rollout.plan.share(rollout.step)
     candidate = columns["role"] == 1
     logged = columns["share"].astype(np.float64)
@@ -94,6 +120,7 @@ def observed(endpoint: str, rollout: Rollout, columns: Columns, versions: Sequen
         g.bad: _is_bad(g.bad, columns) for g in rollout.plan.gates if g.bad in EVERY_REQUEST
     }
     touches, switched = _units(gates, mine & ~alone, columns, rollout)
+    means = _means(rollout, columns, mine, alone)
     return msgspec.structs.replace(
         made,
         requests=_pair(mine, candidate),
@@ -101,6 +128,7 @@ def observed(endpoint: str, rollout: Rollout, columns: Columns, versions: Sequen
         bad={gate: _pair(alone & hit, candidate) for gate, hit in gates.items()},
         units=touches,
         switched=switched,
+        means=means,
     )
 
 
@@ -131,6 +159,32 @@ def _is_bad(gate: str, columns: Columns) -> Mask:
         return np.asarray(columns["status"] == Status.FAILED)
     flag = Flag.OVER_BUDGET if gate == "over_latency" else Flag.EMPTY
     return np.asarray((columns["flags"].astype(np.int64) & int(flag)) != 0)
+
+
+def _means(rollout: Rollout, columns: Columns, mine: Mask, alone: Mask) -> dict[str, Values]:
+    """Return what the rows of the step say of each mean that the log itself shows."""
+    wanted = [g for g in rollout.plan.gates if g.mean and logged(g, columns) is not None]
+    if not wanted:
+        return {}
+    units = [
+        "" if by_itself else str(unit)
+        for by_itself, unit in zip(alone[mine].tolist(), columns["unit"][mine].tolist(), strict=True)
+    ]
+    epochs = epochs_of(rollout, columns["t_ns"][mine])
+    candidate = np.asarray(columns["role"][mine] == 1)
+    found = {}
+    for gate in wanted:
+        values = logged(gate, columns)
+        if values is not None:
+            found[gate.name] = gather(gate, values[mine], candidate, units=units, epochs=epochs)
+    return found
+
+
+def epochs_of(rollout: Rollout, t_ns: npt.NDArray[Any]) -> list[int]:
+    """Return the number of each time's epoch; 0 where a unit is drawn once."""
+    if rollout.plan.assign != "unit_epoch":
+        return [0] * len(t_ns)
+    return [int(t) // int(rollout.plan.epoch * 1e9) for t in t_ns.tolist()]
 
 
 def _units(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tenure.deploy.rollout.plan import Plan
-from tenure.scope.project import Step
+from tenure.deploy.rollout.plan import WRONG, Plan
+from tenure.scope.project import GateSpec, Step
 
 
 def in_words(plan: Plan) -> list[str]:
@@ -14,7 +14,7 @@ def in_words(plan: Plan) -> list[str]:
         '1. answers 5% of requests, until 4,000 requests of both versions'
     """
     steps = [f"{n}. {_step(step)}" for n, step in enumerate(plan.steps, 1)]
-    return [*steps, _gates(plan), *_limits(plan)]
+    return [*steps, _gates(plan), *_slices(plan), *_limits(plan)]
 
 
 def _step(step: Step) -> str:
@@ -35,9 +35,36 @@ def _step(step: Step) -> str:
 def _gates(plan: Plan) -> str:
     if not plan.gates:
         return "no gates: nothing is compared"
-    names = ", ".join(gate.bad for gate in plan.gates)
+    names = ", ".join(_gate(gate, plan) for gate in plan.gates)
     how = "shown to be no worse" if plan.advance == "shown" else "not contradicted"
     return f"gates: {names}; a step passes when every gate is {how}; one alpha of {plan.alpha:.3g} for all"
+
+
+def _gate(gate: GateSpec, plan: Plan) -> str:
+    if gate.mean:
+        cap = 1.0 if gate.cap is None else gate.cap
+        unit = f", found from {gate.effect:g} on" if gate.effect else ""
+        return (
+            f"mean {gate.mean} (worse when {'higher' if gate.harm == 'up' else 'lower'}, from {gate.floor:g} to "
+            f"{cap:g}, margin {gate.margin or 0.0:g}{unit}; about 95 %)"
+        )
+    if gate.bad == WRONG:
+        how = "as bad as can be" if gate.missing == "worst_case" else "missing by chance"
+        return f"{gate.bad} (a missing label counts as {how})"
+    return gate.bad
+
+
+def _slices(plan: Plan) -> list[str]:
+    said = {
+        "not_contradicted": "harm in one rolls back, too little of one does not hold a step",
+        "enough": "harm in one rolls back, and a step waits until there is enough of each",
+        "shown": "a step waits until each is shown to be no worse",
+    }
+    return [
+        f"judged apart by {spec.by}: {', '.join(spec.values) or f'each value, the first {spec.each}'}; "
+        f"{said[spec.advance]}"
+        for spec in plan.slices
+    ]
 
 
 def _limits(plan: Plan) -> list[str]:

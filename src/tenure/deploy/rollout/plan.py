@@ -10,13 +10,16 @@ from typing import Literal
 import msgspec
 
 from tenure.deploy.router import Assign
-from tenure.scope.project import Case, GateSpec, LossSpec, RolloutSpec, Step, Strategy
+from tenure.scope import gates as rules
+from tenure.scope.project import Case, EndpointSpec, GateSpec, LossSpec, RolloutSpec, SliceSpec, Step, Strategy
 
 MIN_UNITS = 100
 """Units (or unit-epochs) that a step must expect in the candidate's arm before it can pass."""
 
 WRONG = "wrong_decision"
 _REACTION = "reaction:"
+WHOLE = 0.5
+"""Part of a gate's weight that is for all requests where there are slices; these share the rest alike."""
 SAME = 1e-5
 """Shares that differ by less are one share: the log keeps them as 32-bit floats."""
 
@@ -26,7 +29,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         steps: at most one shadow step, which is the first; then rising shares up to 1.
-        gates: what is counted against the candidate; each bad outcome at most once.
+        gates: what is compared; each bad outcome counts at most once.
+        slices: parts of the traffic in which every gate is also judged apart.
         assign: what is drawn: each request, each unit once, or each unit once per epoch.
         epoch: seconds of an epoch.
         candidate: `earned`: it automates only what its own certificate covers; `granted`: it takes over the
@@ -42,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     steps: tuple[Step, ...]
     gates: tuple[GateSpec, ...] = ()
+    slices: tuple[SliceSpec, ...] = ()
     assign: Assign = "request"
     epoch: float = 600.0
     candidate: Literal["earned", "granted"] = "earned"
@@ -58,10 +63,27 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Chance that a candidate that is no worse is ever rolled back by the gates together."""
         return max((gate.alpha for gate in self.gates), default=0.0)
 
-    def weights(self) -> dict[str, float]:
-        """Return each gate's part of `alpha`, in proportion to its own alpha; they sum to 1."""
-        total = sum(gate.alpha for gate in self.gates)
-        return {gate.bad: gate.alpha / total for gate in self.gates}
+    @property
+    def places(self) -> int:
+        """How many slices are judged apart at most."""
+        return sum(spec.each or len(spec.values) for spec in self.slices)
+
+    def weight(self, gate: GateSpec, part: str) -> float:
+        """Return the part of `alpha` that a gate has over all requests, or in one slice.
+
+        In proportion to the gates' own alpha. With slices half of it is for all requests and every place for a
+        slice has the same part of the other half, so that all of them sum to 1 and nothing seen changes one.
+        """
+        whole = gate.alpha / sum(g.alpha for g in self.gates)
+        if not self.slices:
+            return whole
+        return whole * (1.0 - WHOLE) / self.places if part else whole * WHOLE
+
+    def advance_of(self, part: str) -> Literal["not_contradicted", "enough", "shown"]:
+        """Return what lets a step pass where all requests count, or in one slice."""
+        if not part:
+            return self.advance
+        return next((s.advance for s in self.slices if part.startswith(f"{s.by}=")), "not_contradicted")
 
     def share(self, step: int) -> float:
         """Return the chance that the candidate answers a request in this step; 0 in shadow."""
@@ -75,14 +97,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return next((i for i in range(len(self.steps)) if abs(self.share(i) - rho) < SAME), None)
 
 
-def reaction_of(gate: str) -> str | None:
-    """Return the name of the reaction that a gate counts, or None.
+def reaction_of(gate: GateSpec) -> str | None:
+    """Return the name of the reaction that a gate counts or averages, or None.
 
     Example:
-        >>> reaction_of("reaction:redo"), reaction_of("failed")
+        >>> reaction_of(GateSpec(bad="reaction:redo")), reaction_of(GateSpec(bad="failed"))
         ('redo', None)
     """
-    return gate.removeprefix(_REACTION) if gate.startswith(_REACTION) else None
+    what = gate.bad or gate.mean
+    return what.removeprefix(_REACTION) if what.startswith(_REACTION) else None
 
 
 def plan_from_spec(spec: RolloutSpec, case: Case = "assist") -> Plan:
@@ -91,6 +114,7 @@ def plan_from_spec(spec: RolloutSpec, case: Case = "assist") -> Plan:
     return Plan(
         steps=spec.steps or default.steps,
         gates=spec.gates if spec.steps or spec.gates else default.gates,
+        slices=spec.slices,
         assign=spec.assign,
         epoch=spec.epoch,
         candidate=spec.candidate,
@@ -154,7 +178,7 @@ def alone(plan: Plan) -> Plan:
     """Return a plan for a first version: a shadow step and then everything, compared with constants at most."""
     steps = tuple(s for s in plan.steps if s.share is None or s.share == 1.0)
     return msgspec.structs.replace(
-        plan, steps=steps, gates=tuple(g for g in plan.gates if g.constant is not None)
+        plan, steps=steps, gates=tuple(g for g in plan.gates if g.constant is not None), slices=()
     )
 
 
@@ -169,14 +193,15 @@ def evidence_key(candidate: str, stable: str | None, gates: Sequence[GateSpec]) 
     return hashlib.sha256(text).hexdigest()[:32]
 
 
-def problems(plan: Plan, *, units: int | None = None) -> list[str]:
+def problems(plan: Plan, *, units: int | None = None, endpoint: EndpointSpec | None = None) -> list[str]:
     """Return why this plan cannot be run or can show nothing, each with what to do; empty for a good one.
 
     Args:
         plan: what is asked for.
         units: how many units (lines, users) there are, where that is known.
+        endpoint: whose traffic it is, where that is known.
     """
-    return [*_of_steps(plan), *_of_gates(plan), *_of_units(plan, units)]
+    return [*_of_steps(plan), *_of_gates(plan), *_of_slices(plan, endpoint), *_of_units(plan, units)]
 
 
 def _of_steps(plan: Plan) -> list[str]:
@@ -198,12 +223,12 @@ def _of_steps(plan: Plan) -> list[str]:
 
 def _of_gates(plan: Plan) -> list[str]:
     found = []
-    names = [gate.bad for gate in plan.gates]
+    names = [gate.name for gate in plan.gates]
     doubled = sorted({n for n in names if names.count(n) > 1})
     found += [f"two gates count {name}; keep one" for name in doubled]
     split = any(0.0 < (step.share or 0.0) < 1.0 for step in plan.steps)
     found += [_unfit(gate, plan) for gate in plan.gates if _unfit(gate, plan)]
-    for name in (gate.bad for gate in plan.gates if gate.constant is None):
+    for name in (gate.name for gate in plan.gates if gate.constant is None):
         if not split and not (name == WRONG and plan.steps and plan.is_shadow(0)):
             found.append(
                 f"gate {name} compares both versions at one time, but no step splits the traffic; "
@@ -213,16 +238,30 @@ def _of_gates(plan: Plan) -> list[str]:
 
 
 def _unfit(gate: GateSpec, plan: Plan) -> str:
+    if (fault := rules.gate_fault(gate)) is not None:
+        return f"gate {gate.name}: {fault[1]}"
     if gate.constant is not None and plan.assign != "request":
         return (
-            f"gate {gate.bad} counts requests against a constant, and those of one unit go together: "
+            f"gate {gate.name} counts requests against a constant, and those of one unit go together: "
             "use assign: request"
         )
-    if gate.constant is not None and plan.advance == "shown" and gate.constant * (1 + gate.margin) >= 1:
-        return f"gate {gate.bad}: 1 + margin times {gate.constant:g} is no rate; choose a smaller margin"
-    if reaction_of(gate.bad) is not None and not gate.maturity:
-        return f"gate {gate.bad} needs maturity, the time within which the reaction comes"
+    if gate.constant is not None and plan.advance == "shown" and gate.constant * gate.ratio >= 1:
+        return f"gate {gate.name}: 1 + margin times {gate.constant:g} is no rate; choose a smaller margin"
     return ""
+
+
+def _of_slices(plan: Plan, endpoint: EndpointSpec | None) -> list[str]:
+    found = []
+    for spec in plan.slices:
+        fault = rules.slice_fault(spec, None if endpoint is None else endpoint.fields)
+        if fault is not None:
+            found.append(f"slices by {spec.by}: {fault[1]}")
+        elif spec.by == "unit" and plan.assign == "unit":
+            found.append(
+                "slices by unit: with assign: unit one unit has one version, so that it cannot be compared; "
+                "use assign: request or unit_epoch"
+            )
+    return found
 
 
 def _of_units(plan: Plan, units: int | None) -> list[str]:

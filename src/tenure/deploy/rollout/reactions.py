@@ -1,4 +1,4 @@
-"""Named reactions of clients as bad outcomes, counted by the age of the request and never by arrival.
+"""Named reactions of clients, counted or averaged by the age of the request and never by arrival.
 
 What is remembered is in memory and bounded: reactions to requests from before a restart of the controller, or
 behind `LIMIT` younger ones, count for neither version, whichever answered.
@@ -6,6 +6,7 @@ behind `LIMIT` younger ones, count for neither version, whichever answered.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -13,10 +14,12 @@ import msgspec
 import numpy as np
 from sqlalchemy.engine import Connection
 
-from tenure.deploy.rollout import evidence, observed
+from tenure.deploy.rollout import evidence, moments, observed
 from tenure.deploy.rollout.advance import Rollout
-from tenure.deploy.rollout.judge import Count
+from tenure.deploy.rollout.counts import Count, sliced
 from tenure.deploy.rollout.plan import Plan, reaction_of
+from tenure.deploy.rollout.values import gather
+from tenure.scope.project import GateSpec
 
 LIMIT = 1_000_000
 SLACK_US = 10_000_000
@@ -27,14 +30,25 @@ Key = tuple[int, int]
 
 
 class Waiting(msgspec.Struct, eq=False):
-    """A request whose reactions may still come; `heard`: gate -> when its first reaction came."""
+    """A request whose reactions may still come.
+
+    Attributes:
+        key: which request.
+        t_us: when it came.
+        step: in which step.
+        candidate: whether the candidate answered.
+        unit: of what it was drawn with; the empty text where it was drawn by itself.
+        parts: slices that it is in.
+        heard: reaction -> (when its first one came, its value).
+    """
 
     key: Key
     t_us: int
     step: int
     candidate: bool
     unit: str
-    heard: dict[str, int]
+    parts: tuple[str, ...]
+    heard: dict[str, tuple[int, float]]
 
 
 class Reactions:
@@ -47,8 +61,13 @@ class Reactions:
         self._order: dict[str, deque[Waiting]] = {}
 
     def saw(
-        self, rollout: Rollout, run: int, columns: observed.Columns, versions: Sequence[str]
-    ) -> None:  # fmt: skip
+        self,
+        rollout: Rollout,
+        run: int,
+        columns: observed.Columns,
+        versions: Sequence[str],
+        parts: Mapping[str, observed.Mask] | None = None,
+    ) -> None:
         """Remember the requests of one frame that belong to the step at hand, in order of the log."""
         gates = maturities(rollout.plan)
         if not gates or rollout.plan.is_shadow(rollout.step):
@@ -59,7 +78,8 @@ class Reactions:
         candidate = columns["role"] == 1
         for i in np.flatnonzero(observed.belongs(rollout, columns, versions)).tolist():
             unit, key = int(columns["unit"][i]), (run, int(columns["seq"][i]))
-            made = Waiting(key, int(columns["t_ns"][i]) // 1000, rollout.step, bool(candidate[i]), "", {})
+            mine = tuple(part for part, rows in (parts or {}).items() if rows[i])
+            made = Waiting(key, int(columns["t_ns"][i]) // 1000, rollout.step, bool(candidate[i]), "", mine, {})
             made.unit = str(unit) if unit and rollout.plan.assign != "request" else ""
             self._requests[key] = made
             self._front_us = max(self._front_us, made.t_us)
@@ -72,10 +92,10 @@ class Reactions:
                     queue.popleft()
 
     def heard(self, key: Key, kind: str, value: object, t_us: int) -> None:
-        """Note a reaction; `false` is none."""
+        """Note a request's first reaction of a kind; `false` is none. Without a number its value is 1."""
         waiting = self._requests.get(key)
         if waiting is not None and value is not False and t_us >= waiting.t_us:
-            waiting.heard.setdefault(f"reaction:{kind}", t_us)
+            waiting.heard.setdefault(kind, (t_us, _number(value)))
             self._front_us = max(self._front_us, t_us)
 
     def outstanding(self) -> dict[str, int]:
@@ -96,7 +116,7 @@ class Reactions:
             while queue and queue[0].t_us <= old:
                 mature.append(queue.popleft())
             if mature:
-                _count(conn, rollout, gate, mature)
+                _count(conn, rollout, gate, mature, now_us)
                 ripe += mature
         still = {id(w) for queue in self._order.values() for w in queue} if ripe else set()
         for waiting in ripe:
@@ -111,17 +131,27 @@ class Reactions:
 
 
 def maturities(plan: Plan) -> Mapping[str, float]:
-    """Return the reaction gates of a plan with the age at which their requests count, in seconds."""
-    return {g.bad: g.maturity for g in plan.gates if reaction_of(g.bad) is not None}
+    """Return the gates of a plan on reactions with the age at which their requests count, in seconds."""
+    return {g.name: g.maturity for g in plan.gates if reaction_of(g) is not None}
 
 
-def _count(conn: Connection, rollout: Rollout, gate: str, mature: Sequence[Waiting]) -> None:
+def _count(conn: Connection, rollout: Rollout, name: str, mature: Sequence[Waiting], now_us: int) -> None:
+    spec = next(gate for gate in rollout.plan.gates if gate.name == name)
+    for part in ("", *dict.fromkeys(part for w in mature for part in w.parts)):
+        inside = [w for w in mature if not part or part in w.parts]
+        if spec.mean:
+            _add_values(conn, rollout, spec, inside, part, now_us)
+        else:
+            _count_bad(conn, rollout, spec, inside, part)
+
+
+def _count_bad(conn: Connection, rollout: Rollout, spec: GateSpec, mature: Sequence[Waiting], part: str) -> None:
+    gate = sliced(spec.name, part)
     cells: dict[tuple[int, float], list[int]] = {}
-    last = int(maturities(rollout.plan)[gate] * 1e6)
-    bad = [w for w in mature if w.heard.get(gate, w.t_us + last + 1) <= w.t_us + last]
     for w in mature:
         cells.setdefault((w.step, rollout.plan.share(w.step)), [0, 0, 0, 0])[2 if w.candidate else 3] += 1
-    touches = [_touch(rollout.plan, gate, w) for w in bad]
+    bad = [w for w in mature if _value(spec, w) is not None]
+    touches = [observed.Touch(gate, w.unit, _epoch(rollout.plan, w), w.candidate) for w in bad]
     for w, rho in zip(bad, evidence.chances(conn, rollout, touches, [w.step for w in bad]), strict=True):
         if rho is not None:
             cells.setdefault((w.step, rho), [0, 0, 0, 0])[0 if w.candidate else 1] += 1
@@ -130,6 +160,36 @@ def _count(conn: Connection, rollout: Rollout, gate: str, mature: Sequence[Waiti
         evidence.increase(conn, rollout.id, count)
 
 
-def _touch(plan: Plan, gate: str, waiting: Waiting) -> observed.Touch:
-    epoch = waiting.t_us // int(plan.epoch * 1e6) if plan.assign == "unit_epoch" else 0
-    return observed.Touch(gate, waiting.unit, epoch, waiting.candidate)
+def _add_values(
+    conn: Connection, rollout: Rollout, spec: GateSpec, mature: Sequence[Waiting], part: str, now_us: int
+) -> None:
+    """Add the values that reactions had; a request without one has 0: nobody reacted."""
+    for step in sorted({w.step for w in mature}):
+        here = [w for w in mature if w.step == step]
+        values = gather(
+            spec,
+            np.array([_value(spec, w) or 0.0 for w in here]),
+            np.array([w.candidate for w in here], bool),
+            units=[w.unit for w in here],
+            epochs=[_epoch(rollout.plan, w) for w in here],
+        )
+        moments.add(conn, rollout.id, step, {sliced(spec.name, part): values}, now_us)
+
+
+def _value(spec: GateSpec, waiting: Waiting) -> float | None:
+    """Return the value of a request's reaction, None where none came in time."""
+    at, value = waiting.heard.get(reaction_of(spec) or "", (None, 0.0))
+    return value if at is not None and at <= waiting.t_us + int(spec.maturity * 1e6) else None
+
+
+def _number(value: object) -> float:
+    """Return a reaction's value; one without a number that can be averaged is 1."""
+    try:
+        number = float(value) if isinstance(value, (int, float)) else 1.0
+    except OverflowError:
+        return 1.0
+    return number if math.isfinite(number) else 1.0
+
+
+def _epoch(plan: Plan, waiting: Waiting) -> int:
+    return waiting.t_us // int(plan.epoch * 1e6) if plan.assign == "unit_epoch" else 0

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.engine import Connection
 
 from tenure.deploy.rollout import store
 from tenure.deploy.rollout.advance import Rollout
-from tenure.deploy.rollout.plan import Plan, alone, evidence_key, problems
+from tenure.deploy.rollout.plan import Plan, alone, evidence_key
 from tenure.errors import ConflictError
 from tenure.seeds import fresh_u64
 
 
 def draft(
-    conn: Connection, endpoint: str, candidate: str, *, plan: Plan, units: int | None, by: str, now_us: int
+    conn: Connection, endpoint: str, candidate: str, *, plan: Plan, wrong: Sequence[str], by: str, now_us: int
 ) -> Rollout:
     """Write a new rollout in state draft, against the version in force; with none, it is compared with nobody.
+
+    `wrong`: why the plan can show nothing, from `plan.problems`.
 
     Raises:
         ConflictError: a rollout is active, the candidate is in force, or the plan can show nothing.
@@ -28,7 +32,7 @@ def draft(
         )
     if candidate == stable:
         raise ConflictError(f"{candidate} is in force on {endpoint} already", at="candidate")
-    if wrong := problems(plan, units=units):
+    if wrong:
         raise ConflictError("; ".join(wrong), code="plan_shows_nothing", at="plan")
     chosen = plan if stable is not None else alone(plan)
     rollout = Rollout(

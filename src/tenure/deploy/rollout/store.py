@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
 from tenure.data.state import dumps
+from tenure.deploy.rollout import moments
 from tenure.deploy.rollout.advance import ACTIVE, Move, Rollout, Verdict
 from tenure.deploy.rollout.command import kind_of
 from tenure.deploy.rollout.plan import Plan
@@ -121,10 +122,11 @@ def apply(conn: Connection, rollout: Rollout, move: Move, *, author: str, now_us
 def _anew(conn: Connection, rollout: Rollout, move: Move) -> tuple[Rollout, Move]:
     mine = select_evidence(rollout.id)
     counted = [dict(row) for row in conn.execute(mine).mappings()]
-    for table in (t.evidence, t.verdicts, t.rollout_units):
+    means = moments.rows(conn, rollout.id)
+    for table in (t.evidence, t.verdicts, t.rollout_units, t.mean_sums, t.mean_units):
         conn.execute(table.delete().where(table.c.rollout == rollout.id))
     fresh = {"salt": f"{fresh_u64():016x}", "attempt": rollout.attempt + 1}
-    kept = move.numbers | {"salt": rollout.salt, "evidence": counted}
+    kept = move.numbers | {"salt": rollout.salt, "evidence": counted} | ({"means": means} if means else {})
     return msgspec.structs.replace(rollout, **fresh), msgspec.structs.replace(move, numbers=kept)
 
 
@@ -168,7 +170,8 @@ def clear(conn: Connection, rollout: Rollout) -> None:
     """Drop what only an active rollout needs."""
     keys = (f"approval:{rollout.id}", f"looked:{rollout.id}")
     conn.execute(t.meta.delete().where(t.meta.c.key.in_(keys)))
-    conn.execute(t.rollout_units.delete().where(t.rollout_units.c.rollout == rollout.id))
+    for table in (t.rollout_units, t.mean_units):
+        conn.execute(table.delete().where(table.c.rollout == rollout.id))
 
 
 def _moves(conn: Connection, rollout: Rollout) -> int:
