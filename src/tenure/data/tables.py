@@ -145,7 +145,6 @@ rollout_units = _table(  # units whose bad outcome counted: each once per step o
     Column("candidate", Integer, nullable=False),  # 1 = it was the candidate's
 )
 
-verdicts = _table(  # the latest per rollout, step and gate
 mean_sums = _table(  # exact power sums of the values of mean gates: JSON lists of whole numbers
     "mean_sums",
     Column("rollout", String, primary_key=True),
@@ -169,6 +168,7 @@ mean_units = _table(  # what each unit added to the sums of a mean
     Column("y", BigInteger, nullable=False),  # their values in grid steps
 )
 
+verdicts = _table(  # the latest per rollout, step and gate
     "verdicts",
     Column("rollout", String, primary_key=True),
     Column("step", Integer, primary_key=True),

@@ -211,6 +211,10 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
             "What is counted: `wrong_decision`, `over_latency`, `empty_output`, `failed`, or `reaction:NAME`.",
             _ROLLOUT,
         ),
+        "mean": Meaning(
+            "Instead of `bad`, what is averaged: `number`, `confidence`, `latency_ms`, or `reaction:NAME`.",
+            _ROLLOUT,
+        ),
         "alpha": Meaning("Chance that a candidate as good as the stable version is rolled back.", _ROLLOUT),
         "maturity": Meaning("Age at which an outcome is known.", _ROLLOUT),
         "margin": Meaning(
@@ -223,34 +227,6 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
             _ROLLOUT,
         ),
         "constant": Meaning("Compare with this rate instead of the stable version.", _ROLLOUT),
-    },
-    p.RolloutSpec: {
-        "strategy": Meaning("A ladder by name, instead of `steps`.", _ROLLOUT),
-        "steps": Meaning("The default plan: shadow first, then rising shares to 100%.", _ROLLOUT),
-        "gates": Meaning("Comparisons that roll back.", _ROLLOUT),
-        "assign": Meaning("What sticks to one version: a request, a unit, or a unit for an epoch.", _ROUTER),
-        "epoch": Meaning("Length of an epoch.", _ROLLOUT),
-        "candidate": Meaning("`earned`: automates only what its own certificate covers.", _ROLLOUT),
-        "advance": Meaning(
-            "`shown`: a step needs proof of no harm; `not_contradicted`: no alarm is enough.", _ROLLOUT
-        ),
-        "keep_warm": Meaning("Time that the old version stays loaded after a rollout.", _ROLLOUT),
-        "deadline": Meaning("Age at which a rollout that has not ended pauses; 0 never.", _ROLLOUT),
-        "operator_silence": Meaning(
-        "mean": Meaning(
-            "Instead of `bad`, what is averaged: `number`, `confidence`, `latency_ms`, or `reaction:NAME`.",
-            _ROLLOUT,
-        ),
-            "Pauses when it asks for an operator and none looked for so long; 0 never.", _ROLLOUT
-        ),
-        "second_person": Meaning("Whoever started it may not approve, promote or jump up.", _ROLLOUT),
-    },
-    p.Threshold: {
-        "metric": Meaning("Name of the metric, as in the metrics reference.", _MONITOR),
-        "above": Meaning("Alarm when the pane's mean is above.", _MONITOR),
-        "below": Meaning("Alarm when the pane's mean is below.", _MONITOR),
-        "for": Meaning("So long without a break.", _MONITOR),
-        "do": Meaning("What follows.", _MONITOR),
         "harm": Meaning("Of a mean: the way that is worse.", _ROLLOUT),
         "floor": Meaning("Of a mean: the least that one value counts.", _ROLLOUT),
         "cap": Meaning("Of a mean: the most that one value counts.", _ROLLOUT),
@@ -265,11 +241,35 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
             _ROLLOUT,
         ),
     },
+    p.RolloutSpec: {
+        "strategy": Meaning("A ladder by name, instead of `steps`.", _ROLLOUT),
+        "steps": Meaning("The default plan: shadow first, then rising shares to 100%.", _ROLLOUT),
+        "gates": Meaning("Comparisons that roll back.", _ROLLOUT),
+        "slices": Meaning("Parts of the traffic in which every gate is also judged apart.", _ROLLOUT),
+        "assign": Meaning("What sticks to one version: a request, a unit, or a unit for an epoch.", _ROUTER),
+        "epoch": Meaning("Length of an epoch.", _ROLLOUT),
+        "candidate": Meaning("`earned`: automates only what its own certificate covers.", _ROLLOUT),
+        "advance": Meaning(
+            "`shown`: a step needs proof of no harm; `not_contradicted`: no alarm is enough.", _ROLLOUT
+        ),
+        "keep_warm": Meaning("Time that the old version stays loaded after a rollout.", _ROLLOUT),
+        "deadline": Meaning("Age at which a rollout that has not ended pauses; 0 never.", _ROLLOUT),
+        "operator_silence": Meaning(
+            "Pauses when it asks for an operator and none looked for so long; 0 never.", _ROLLOUT
+        ),
+        "second_person": Meaning("Whoever started it may not approve, promote or jump up.", _ROLLOUT),
+    },
+    p.Threshold: {
+        "metric": Meaning("Name of the metric, as in the metrics reference.", _MONITOR),
+        "above": Meaning("Alarm when the pane's mean is above.", _MONITOR),
+        "below": Meaning("Alarm when the pane's mean is below.", _MONITOR),
+        "for": Meaning("So long without a break.", _MONITOR),
+        "do": Meaning("What follows.", _MONITOR),
+    },
     p.AlarmSpec: {
         "drift": Meaning(
             "Which drift: of the inputs (`data`), or of the inputs and of the outputs (`any`).", _MONITOR
         ),
-        "slices": Meaning("Parts of the traffic in which every gate is also judged apart.", _ROLLOUT),
         "do": Meaning("What follows.", _MONITOR),
     },
     p.Monitor: {

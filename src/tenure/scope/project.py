@@ -309,6 +309,7 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     strategy: Strategy | None = None
     steps: tuple[Step, ...] = ()
     gates: tuple[GateSpec, ...] = ()
+    slices: tuple[SliceSpec, ...] = ()
     assign: Literal["request", "unit", "unit_epoch"] = "request"
     epoch: Span = 600.0
     candidate: Literal["earned", "granted"] = "earned"
@@ -349,7 +350,6 @@ class Monitor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     webhook: str | None = None
 
 
-    slices: tuple[SliceSpec, ...] = ()
 class Retrain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The user's training command; two separate switches for training and deploying by itself."""
 
