@@ -83,7 +83,7 @@ class Controller:
         self._encoders: dict[str, Encoder] = {}
         self._sampler = ProcessSampler()
         self._sampled_ns = 0
-        self._levelled: dict[str, tuple[tuple[RolloutRouting, Level], int]] = {}
+        self._levelled: dict[str, tuple[tuple[RolloutRouting, tuple[Level, ...]], int]] = {}
         self._exported_ns = 0
         self._retrain_later: tuple[str, str] | None = None
         self._deciding = Lock()
@@ -223,6 +223,9 @@ class Controller:
             routes[name] = Endpoint(
                 stable=routing.stable,
                 policy=self._automation.policy(conn, name),
+                segments={
+                    s: self._automation.policy(conn, name, s) for s in self._automation.segments(name) if s
+                },
                 candidate=routing.candidate,
                 share=routing.share,
                 shadows=routing.shadows,
@@ -246,15 +249,18 @@ class Controller:
     ) -> list[str]:
         """Let the level move: each second suffices for evidence; other versions and commands do not wait."""
         now_ns, known = self._clock.monotonic_ns(), self._levelled.get(name)
-        seen = routing, self._automation.level_in(conn, name)  # an operator may command in another process
+        seen = routing, self._levels(conn, name)  # an operator may command in another process
         if known is not None and known[0] == seen and now_ns - known[1] < _LEVELS_NS and not at_once:
             return []
         live = _live(routing.stable, routing.candidate, routing.shadows)
         moves = self._automation.reconcile(
             conn, name, now_us, live=live, in_rollout=routing.rollout is not None, granted=routing.granted
         )
-        self._levelled[name] = (routing, self._automation.level_in(conn, name)), now_ns
-        return [f"{name}: {move.sentence}" for move in moves]
+        self._levelled[name] = (routing, self._levels(conn, name)), now_ns
+        return [f"{name}{f'/{m.segment}' if m.segment else ''}: {m.sentence}" for m in moves]
+
+    def _levels(self, conn: Connection, name: str) -> tuple[Level, ...]:
+        return tuple(self._automation.level_in(conn, name, s) for s in self._automation.segments(name))
 
     def _deliver(self, conn: Connection, now_us: int) -> None:
         """Write people's decisions to the log; the workers read them there."""

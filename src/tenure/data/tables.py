@@ -76,6 +76,7 @@ policies = _table(  # immutable; routing and decisions name them by id
     "policies",
     _id(),
     Column("endpoint", String, nullable=False, index=True),
+    Column("segment", String, nullable=False, server_default=""),  # empty = all that have no level of their own
     Column("body", Text, nullable=False),  # JSON of router.Policy
     Column("created_us", BigInteger, nullable=False),
     Column("cause", Text, nullable=False),
@@ -179,10 +180,11 @@ verdicts = _table(  # the latest per rollout, step and gate
     Column("sentence", Text, nullable=False),
 )
 
-levels = _table(  # every move of the degree of automation; the newest row per endpoint is in force
+levels = _table(  # every move of the degree of automation; the newest row per endpoint and segment is in force
     "levels",
     _id(),
     Column("endpoint", String, nullable=False, index=True),
+    Column("segment", String, nullable=False, server_default=""),  # empty = all that have no level of their own
     Column("at_us", BigInteger, nullable=False),
     Column("from_level", String, nullable=False),
     Column("to_level", String, nullable=False),
@@ -191,11 +193,12 @@ levels = _table(  # every move of the degree of automation; the newest row per e
     Column("numbers", Text, nullable=False),
 )
 
-lineages = _table(  # one error budget each: version, side, loss, bound, start of data
+lineages = _table(  # one error budget each: version, segment, side, loss, bound, start of data
     "lineages",
     _id(),
     Column("endpoint", String, nullable=False, index=True),
     Column("version", String, nullable=False),
+    Column("segment", String, nullable=False, server_default=""),  # empty = all that have no level of their own
     Column("side", String, nullable=False),  # output label, or *
     Column("bound", Float, nullable=False),
     Column("delta", Float, nullable=False),
@@ -215,6 +218,7 @@ certificates = _table(
     _id(),
     Column("endpoint", String, nullable=False, index=True),
     Column("version", String, nullable=False),
+    Column("segment", String, nullable=False, server_default=""),  # empty = all that have no level of their own
     Column("side", String, nullable=False),
     Column("lineage", BigInteger, nullable=False),
     Column("state", String, nullable=False),  # valid | lapsed | revoked | superseded
@@ -255,6 +259,7 @@ review_items = _table(
     Column("id", String, primary_key=True),  # id of the request
     Column("number", BigInteger, nullable=False, unique=True),  # draw order
     Column("endpoint", String, nullable=False),
+    Column("segment", String, nullable=False, server_default=""),  # empty = all that have no level of their own
     Column("kind", String, nullable=False),  # uncertain | audit | shadow
     Column("state", String, nullable=False),
     # open | judged (needs another) | conflict (needs adjudication) | resolved | expired
@@ -302,6 +307,7 @@ item_predictions = _table(  # what each version said about a review item
     Column("regions", Text, nullable=False),  # JSON list of boxes
     Column("automated", Integer, nullable=False),  # 1 = this answer was the decision
     Column("at_us", BigInteger, nullable=False),
+    Column("contributions", Text),  # JSON of field -> how much it moved the answer, where the model says
 )
 
 leases = _table(

@@ -24,6 +24,7 @@ class Policy(msgspec.Struct, frozen=True):
         blind: share of reviewed items whose reviewer does not see the model's answer, in [0, 1].
         valid_until_ns: wall time at which the certificates behind it lapse; 0 = no end.
         salt: salt of the audit, blind and lottery draws.
+        segment: the part of the cases that it is for; empty = all without a policy of their own.
     """
 
     id: int
@@ -33,6 +34,7 @@ class Policy(msgspec.Struct, frozen=True):
     blind: float = 1.0
     valid_until_ns: int = 0
     salt: str = "policy"
+    segment: str = ""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -49,6 +51,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         epoch_s: seconds of an epoch, for `unit_epoch`.
         warm: versions kept loaded so that a rollback is instant.
         rollout: id of the running rollout.
+        segments: policies of the segments that have a degree of automation of their own.
     """
 
     stable: str | None
@@ -62,6 +65,11 @@ class Endpoint(msgspec.Struct, frozen=True):
     epoch_s: float = 600.0
     warm: tuple[str, ...] = ()
     rollout: str | None = None
+    segments: dict[str, Policy] = {}
+
+    def policy_of(self, segment: str) -> Policy:
+        """Return the policy that rules on a segment: its own, else the endpoint's."""
+        return self.segments.get(segment, self.policy)
 
     def versions(self) -> tuple[str, ...]:
         """Every version that a worker must hold ready, each once."""

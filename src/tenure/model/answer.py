@@ -47,6 +47,10 @@ class Scores(Sequence[Prediction]):
         best = int(self.best[index])
         return Prediction(self.labels[best], chances[best], dict(zip(self.labels, chances, strict=True)))
 
+    def select(self, indices: Sequence[int]) -> Scores:
+        """Return the answers with these numbers, in this order."""
+        return Scores(self.labels, self.probabilities[np.asarray(indices, np.intp)])
+
     @staticmethod
     def of(labels: Sequence[str], probabilities: npt.NDArray[Any]) -> Scores | list[Prediction | Failed]:
         """Return scores; where a probability is no number in [0, 1], a list in which that item failed.
@@ -85,6 +89,7 @@ def as_prediction(answer: Any) -> Prediction | Failed:
             _chance(answer.confidence, "confidence"),
             _probabilities(answer.probabilities),
             tuple(_box(box) for box in answer.regions),
+            _contributions(answer.contributions),
         )
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         return Failed(f"not a valid prediction: {error}"[:500])
@@ -139,6 +144,14 @@ def _probabilities(given: Any) -> dict[str, float] | None:
     if given is None:
         return None
     return {str(label): _in_unit(p, f"probability of {label}") for label, p in given.items()}
+
+
+def _contributions(given: Any) -> dict[str, float] | None:
+    """Return finite numbers by field; what is none is left out, since an answer is good without its reasons."""
+    if given is None:
+        return None
+    numbers = {str(name): float(value) for name, value in given.items()}
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def _box(box: Any) -> Box:

@@ -155,6 +155,25 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
             _LOSS,
         ),
     },
+    p.SegmentSpec: {
+        "max": Meaning("Highest level of this segment; without it the endpoint's.", _AUTOMATION),
+        "errors": Meaning(
+            "Bound on the errors among its automated answers; without it the endpoint's.", _AUTOMATION
+        ),
+        "sides": Meaning("The same by output label.", _AUTOMATION),
+    },
+    p.Segments: {
+        "by": Meaning(
+            "A field of the record, or `unit` for what clients send in `Tenure-Unit`: known before anything is "
+            "decided.",
+            "deploy.segments",
+        ),
+        "values": Meaning(
+            "The segments by the value that they have there, each with what it promises otherwise or `{}`. "
+            "Every other value goes with the endpoint's own level.",
+            _AUTOMATION,
+        ),
+    },
     p.Automation: {
         "start": Meaning("Level of the first day.", _AUTOMATION),
         "max": Meaning("Highest level that evidence can earn.", _AUTOMATION),
@@ -166,6 +185,9 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "audit": Meaning("How many automated decisions people check.", _AUTOMATION),
         "blind": Meaning("Share of reviewed items shown without the model's answer.", _AUTOMATION),
         "certificate": Meaning("Life of a certificate.", _AUTOMATION),
+        "segments": Meaning(
+            "Parts of the cases that earn automation apart, such as lines or languages.", _AUTOMATION
+        ),
     },
     p.SecondReader: {
         "disagreements": Meaning("Share of disagreements with the model that a second person reads.", _REVIEW),
@@ -179,10 +201,12 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "cap": Meaning("Most judgements of one person.", _REVIEW),
         "within": Meaning("Time in which items that no client waits for are to be judged.", _REVIEW),
         "on_late": Meaning(
-            "What happens to an item that nobody judged `within`; one that a client waits for is escalated.", _REVIEW
+            "What happens to an item that nobody judged `within`; one that a client waits for is escalated.",
+            _REVIEW,
         ),
         "on_fallback": Meaning(
-            "What happens to an item whose client got the fallback's decision; one that is evidence stays.", _REVIEW
+            "What happens to an item whose client got the fallback's decision; one that is evidence stays.",
+            _REVIEW,
         ),
         "adjudication": Meaning("Who decides where readers differ.", _REVIEW),
         "escalate_after": Meaning("Skips after which an item goes to an adjudicator.", _REVIEW),

@@ -185,6 +185,24 @@ class CertificateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     decisions: Some | None = None  # ends it too, whichever comes first
 
 
+class SegmentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one segment promises otherwise than its endpoint; what is left out holds as there."""
+
+    max: Literal["human_only", "shadow", "assist", "partial", "full"] | None = None
+    errors: Part | None = None
+    sides: dict[str, Side] = {}
+
+
+class Segments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parts of the cases with a degree of automation of their own: `by` is a field, or `unit` of the request.
+
+    `values` names them; every other value goes with the endpoint itself.
+    """
+
+    by: str
+    values: dict[str, SegmentSpec]
+
+
 class Automation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The degree of automation: where it starts, how far it may go, and what errors are allowed.
 
@@ -199,6 +217,26 @@ class Automation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     audit: Audit = Audit()
     blind: Share = 0.2  # share of reviewed items shown without the model's answer, from assist upward
     certificate: CertificateSpec = CertificateSpec()
+    segments: Segments | None = None
+
+    def names(self) -> tuple[str, ...]:
+        """Return the segments: the endpoint itself, named by the empty text, then those of `segments`."""
+        return ("", *self.segments.values) if self.segments else ("",)
+
+    def of(self, segment: str) -> Automation:
+        """Return what is promised for one segment; the endpoint's own promise for the empty text."""
+        told = self.segments.values[segment] if self.segments and segment else SegmentSpec()
+        bounded = {"errors": told.errors, "sides": told.sides} if told.errors is not None or told.sides else {}
+        return msgspec.structs.replace(self, max=told.max or self.max, segments=None, **bounded)
+
+    def population(self, segment: str) -> str:
+        """Return in words which cases a segment has; empty without segments, where it has all."""
+        if self.segments is None:
+            return ""
+        by, values = self.segments.by, self.segments.values
+        if segment:
+            return f"{by} {segment!r}"
+        return f"{by} none of {', '.join(repr(value) for value in sorted(values))}"
 
 
 class SecondReader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -255,20 +293,22 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One comparison of candidate and stable: `bad` names an outcome that is counted, or `mean` a value.
 
-    `wrong_decision`, `over_latency`, `empty_output`, `failed`, or `reaction:NAME` for what clients
-    send as feedback. `missing: worst_case` lets a step pass only if it would with every missing label counted
-    against the candidate. With `constant` the candidate is compared with that rate; randomisation
-    does not protect it.
+    `bad`: `wrong_decision`, `over_latency`, `empty_output`, `failed`, or `reaction:NAME` for what clients
+    send as feedback. A step passes only if it would with every missing label counted against the candidate;
+    `missing: at_random` trusts that labels go missing by chance. With `constant` the candidate is compared with
+    that rate; randomisation does not protect it. `margin` is the relative increase that `advance: shown`
+    tolerates: 1, which is taken without it, claims less than twice the old rate.
 
     `mean`: `number`, `confidence`, `latency_ms`, or `reaction:NAME` with a number as its value. `harm` says which
     way is worse, `margin` how much worse `advance: shown` tolerates, in the value's own unit. Values count from
     `floor` to `cap` at most. `effect` is the difference that the gate is made to find; without it the margin.
     """
 
-    bad: str
+    bad: str = ""
+    mean: str = ""
     alpha: Confidence = 0.05
     maturity: Duration = 0.0
-    margin: Positive = 1.0
+    margin: Positive | None = None
     constant: Confidence | None = None
     missing: Literal["at_random", "worst_case"] = "worst_case"
     harm: Literal["up", "down"] | None = None

@@ -248,6 +248,53 @@ def _automation(spec: EndpointSpec, output: Output, place: str, *, case: str) ->
         for label in table:
             if output.labels and label not in output.labels:
                 yield Fault(f"{key}.{label}", f"expected one of the labels {', '.join(output.labels)}", near)
+    yield from _segments(spec, output, f"{at}.segments")
+
+
+def _segments(spec: EndpointSpec, output: Output, at: str) -> Iterator[Fault]:
+    segments = spec.automation.segments
+    if segments is None:
+        return
+    yield from _segment_field(spec, segments.by, at)
+    field = spec.fields.get(segments.by)
+    for value, told in segments.values.items():
+        place, promise = f"{at}.values.{value}", spec.automation.of(value)
+        if field is not None and (why := _no_value(field, value)):
+            yield Fault(place, why, (f"{at}.by",))
+        if told.sides and told.errors is not None:
+            yield Fault(f"{place}.errors", "expected either errors or sides, not both", (f"{place}.sides",))
+        if LEVELS.index(promise.max) < LEVELS.index(promise.start):
+            yield Fault(f"{place}.max", f"{promise.max} is below start: {promise.start}", ())
+        earns = promise.max in ("partial", "full") and promise.start != "full"
+        if earns and not promise.sides and promise.errors is None:
+            yield Fault(f"{place}.max", f"max: {promise.max} needs a bound: errors or sides", ())
+        for label in told.sides:
+            if output.labels and label not in output.labels:
+                expected = ", ".join(output.labels)
+                yield Fault(f"{place}.sides.{label}", f"expected one of the labels {expected}", ())
+    if not segments.values or "" in segments.values:
+        yield Fault(f"{at}.values", "expected at least one value, and none that is empty")
+
+
+def _segment_field(spec: EndpointSpec, by: str, at: str) -> Iterator[Fault]:
+    if by in spec.fields:
+        if spec.fields[by].type == "float":
+            yield Fault(f"{at}.by", f"expected a field of few values; {by} is a float")
+    elif by != "unit":
+        known = [name for name, field in spec.fields.items() if field.type != "float"]
+        where = f"one of the fields {', '.join(known)} or unit" if known else "unit: no field is declared"
+        yield Fault(f"{at}.by", f"expected {where}, got {by!r}")
+
+
+def _no_value(field: Field, value: str) -> str | None:
+    """Say why a field can never have a value that is spelled so, or return None."""
+    if field.type == "category" and field.values and value not in field.values:
+        return f"expected one of the field's values {', '.join(field.values)}"
+    if field.type == "bool" and value not in ("true", "false"):
+        return "expected true or false"
+    if field.type == "int" and not re.fullmatch(r"0|-?[1-9][0-9]*", value):
+        return "expected a whole number"
+    return None
 
 
 def _loss(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]:
@@ -349,11 +396,12 @@ def _threshold(threshold: Threshold, place: str) -> Iterator[Fault]:
 
 def _earns(spec: EndpointSpec) -> bool:
     """Say whether automation is to be earned; a new capability that starts at `full` replaces nobody."""
-    return _automates(spec) and spec.automation.start != "full"
+    return spec.automation.max in ("partial", "full") and spec.automation.start != "full"
 
 
 def _automates(spec: EndpointSpec) -> bool:
-    return spec.automation.max in ("partial", "full")
+    auto = spec.automation
+    return any(auto.of(segment).max in ("partial", "full") for segment in auto.names())
 
 
 def _doubled(names: tuple[str, ...]) -> list[str]:

@@ -19,6 +19,11 @@ from scipy.special import betainc, betaincc, betaln, logsumexp
 Floats = npt.NDArray[np.float64]
 
 STARTS = 4
+"""Starts of the fallback procedure where enough labels are planned."""
+
+FEW_LABELS = 2.5
+"""Below so many times the least labels that four starts need, one start holds the whole delta."""
+
 _BETS: Floats = np.array([0.02, 0.1, 0.3, 0.6, 0.95])
 _REVOKE_PRIOR = (1.0, 40.0)
 _TINY = 1e-280
@@ -91,20 +96,49 @@ def make_grid(
     return [float(c) for c in np.unique(cuts[cuts > 0.0])[::-1]] + [0.0]
 
 
-def valid_set(p_values: Sequence[float] | Floats, delta: float, starts: int = STARTS) -> list[int]:
-    """Return the indices of the certified thresholds; the last is the boldest.
+def planned_starts(planned: int, *, bound: float, delta: float) -> int:
+    """Return how many starts fit the planned number of labels; never the labels seen."""
+    least = labels_needed(bound, delta, 0.0)
+    return 1 if least is None or planned < FEW_LABELS * least else STARTS
 
-    Each start holds delta / starts; a rejected threshold hands its budget to the next. The chance of any false
-    member is at most delta, under any dependence.
+
+def even_starts(size: int, count: int = STARTS) -> tuple[int, ...]:
+    """Return the indices of starts that are spaced evenly over the thresholds."""
+    return tuple(int(j) for j in np.linspace(0, size - 1, count)) if size else ()
+
+
+def geometric_starts(grid: Sequence[float], scores: Sequence[float], count: int = STARTS) -> tuple[int, ...]:
+    """Return the indices of starts whose shares of the scores grow by one factor, from the first to everything.
+
+    Where errors are rare only among the surest, the starts lie closer there; each start can hand its budget on
+    only to bolder thresholds.
 
     Example:
-        >>> valid_set([0.01, 0.04, 0.012, 0.2], 0.05, starts=2)
+        >>> geometric_starts([0.9, 0.8, 0.5, 0.0], [0.05, 0.3, 0.35, 0.55, 0.6, 0.65, 0.7, 0.75, 0.85, 0.95], 3)
+        (0, 1, 3)
+    """
+    values = np.asarray(scores, float)
+    shares = np.array([(values >= cut).mean() for cut in grid])
+    wanted = np.geomspace(shares[0], 1.0, count)
+    return tuple(int(np.abs(np.log(shares / share)).argmin()) for share in wanted)
+
+
+def valid_set(p_values: Sequence[float] | Floats, delta: float, starts: Sequence[int]) -> list[int]:
+    """Return the indices of the certified thresholds; the last is the boldest.
+
+    Args:
+        p_values: of the thresholds, safest first.
+        delta: chance of any false member, under any dependence.
+        starts: indices that hold delta / len(starts) each, fixed before the first label; one may be named twice.
+            A rejected threshold hands its budget to the next.
+
+    Example:
+        >>> valid_set([0.01, 0.04, 0.012, 0.2], 0.05, starts=(0, 3))
         [0]
     """
-    size = len(p_values)
-    given = np.zeros(size)
-    if size:
-        np.add.at(given, np.linspace(0, size - 1, starts).astype(int), delta / starts)
+    given = np.zeros(len(p_values))
+    if len(given):
+        np.add.at(given, list(starts), delta / len(starts))
     valid, carry = [], 0.0
     for j, p in enumerate(p_values):
         budget = given[j] + carry

@@ -19,7 +19,7 @@ from tenure.model.answer import Scores
 from tenure.model.columns import Rows
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import adapt
-from tenure.scope.project import EndpointSpec, Field, Output
+from tenure.scope.project import Automation, EndpointSpec, Field, Output, Segments, SegmentSpec
 from tenure.types import Answer, Decision, Level, Prediction
 
 LABELS = Output(labels=("big", "small"))
@@ -52,9 +52,9 @@ class Poisoned(Sized):
         return super().predict(batch)
 
 
-def world_of(folder: Path, stage: type[Sized] = Sized) -> World:
+def world_of(folder: Path, stage: type[Sized] = Sized, spec: EndpointSpec = SPEC) -> World:
     folder.mkdir()
-    return World(folder, spec=SPEC, load=lambda v: Pipeline([("size", adapt(stage))], output=LABELS))
+    return World(folder, spec=spec, load=lambda v: Pipeline([("size", adapt(stage))], output=LABELS))
 
 
 def answers_of(core: Core, block: Any) -> list[Answer]:
@@ -81,6 +81,14 @@ ROUTES = {
     "canary": Endpoint("m@1", Policy(1, Level.FULL, audit=0.5), candidate="m@2", share=0.5),
     "with a shadow": Endpoint("m@1", Policy(1, Level.FULL, audit=0.5), shadows=("m@3",)),
 }
+OWN = {
+    "7": Policy(2, Level.PARTIAL, {"m@1": {"*": 0.0}}, audit=0.5, segment="7"),
+    "1": Policy(3, Level.SHADOW, segment="1"),
+    "2": Policy(4, Level.PARTIAL, {"m@1": {"*": 0.97}}, audit=0.5, segment="2"),
+}
+BY_B = Automation(segments=Segments(by="b", values=dict.fromkeys(OWN, SegmentSpec())))
+SPECS = {"segments": msgspec.structs.replace(SPEC, automation=BY_B)}
+ROUTES["segments"] = Endpoint("m@1", Policy(1, Level.FULL, audit=0.5), segments=OWN)
 IGNORED = ("run", "t_ns", "t", "latency_us", "queue_us", "stage_us_size", "segment", "frame", "row", "schema_id")
 
 
@@ -93,7 +101,7 @@ def test_a_block_is_answered_and_logged_as_its_rows(
     monkeypatch.setattr("tenure.deploy.serving.predict.journal.fresh_u64", lambda: 77)
     logs, said = [], []
     for kind in ("block", "rows"):
-        world = world_of(tmp_path / kind, stage)
+        world = world_of(tmp_path / kind, stage, SPECS.get(name, SPEC))
         world.publish(ROUTES[name])
 
         async def work(kind: str = kind, world: World = world) -> list[Answer]:
@@ -118,6 +126,41 @@ def test_a_block_is_answered_and_logged_as_its_rows(
     assert [plain(a) for a in said[0]] == [plain(a) for a in said[1]]
     assert [a.id[16:28] for a in said[0]] == [a.id[16:28] for a in said[1]]
     assert logs[0] == logs[1]
+
+
+def test_a_block_of_one_segment_stays_one_and_its_policy_tells_the_segment(tmp_path: Path) -> None:
+    world = world_of(tmp_path / "w", spec=SPECS["segments"])
+    world.publish(ROUTES["segments"])
+    seven, rest = VALUES.copy(), VALUES.copy()
+    seven[:, 1], rest[:, 1] = 7, 40
+
+    async def work() -> list[Any]:
+        core = await world.ready(world.core())
+        return [await core.predict_rows("", "e", values) for values in (seven, rest, VALUES)]
+
+    blocks = asyncio.run(work())
+    assert [block.scores is None for block in blocks] == [False, False, True]
+    assert [block.lane.policy.id for block in blocks[:2]] == [2, 1]
+    assert [r["policy"] for r in world.rows()][-6:] == [3, 1, 2, 1, 1, 4]
+    world.close()
+
+
+def test_requests_of_several_segments_share_a_batch_and_each_is_ruled_on_by_its_own(tmp_path: Path) -> None:
+    world = world_of(tmp_path / "w", spec=SPECS["segments"])
+    world.publish(ROUTES["segments"])
+
+    async def work() -> list[Answer]:
+        core = await world.ready(world.core())
+        bodies = [b'{"a": 1.5, "b": %d, "c": false}' % b for b in (1, 7, 2, 5) * 8]
+        return list(await asyncio.gather(*(core.predict(ask(body=body)) for body in bodies)))
+
+    found = asyncio.run(work())
+    assert [a.status for a in found[:4]] == ["pending", "decided", "pending", "decided"]
+    rows = world.rows()
+    assert [r["policy"] for r in rows[:4]] == [3, 2, 4, 1]
+    assert [r["level"] for r in rows[:4]] == ["shadow", "partial", "partial", "full"]
+    assert len({r["frame"] for r in rows if r["policy"] == 2}) < 8, "one frame for what is alike"
+    world.close()
 
 
 def test_a_block_of_one_version_is_one_frame_and_its_records_come_back(tmp_path: Path) -> None:

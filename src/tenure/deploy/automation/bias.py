@@ -83,14 +83,15 @@ def measure(readings: Sequence[Reading]) -> Bias:
     return Bias(shown, alone, agree[False], agree[True], worse, _sentence(shown, alone, worse=worse))
 
 
-def of(conn: Connection, endpoint: str, spec: EndpointSpec) -> Bias:
-    """Measure the newest first readings of items on which people decide beside the model."""
-    return measure(read(conn, endpoint, spec.automation.loss, spec.review.second_reader, spec.review.readers))
+def of(conn: Connection, endpoint: str, spec: EndpointSpec, segment: str = "") -> Bias:
+    """Measure the newest first readings of a segment's items on which people decide beside the model."""
+    second, readers = spec.review.second_reader, spec.review.readers
+    return measure(read(conn, endpoint, spec.automation.loss, second, readers, segment=segment))
 
 
 def read(
-    conn: Connection, endpoint: str, by: LossSpec, second: SecondReader, readers: int
-) -> list[Reading]:  # fmt: skip
+    conn: Connection, endpoint: str, by: LossSpec, second: SecondReader, readers: int, *, segment: str = ""
+) -> list[Reading]:
     """Return the first readings of items whose answer could have been shown, newest first."""
     i, j, p = t.review_items.c, t.judgements.c, t.item_predictions.c
     first = (
@@ -107,7 +108,7 @@ def read(
         .join(first, first.c.id == j.id)
         .join(t.review_items, i.id == j.item)
         .join(t.item_predictions, (p.item == i.id) & (p.role == "primary"))
-        .where(i.endpoint == endpoint, i.kind == "uncertain")
+        .where(i.endpoint == endpoint, i.segment == segment, i.kind == "uncertain")
         .order_by(i.number.desc())
         .limit(LIMIT)
     )  # fmt: skip

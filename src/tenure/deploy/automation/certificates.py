@@ -23,8 +23,11 @@ from tenure.stats.certificate import mixed, revoke_log_es, revoking_steps
 
 Row = sa.RowMapping
 
-METHOD = 1
-"""Version of the method: a certificate is recomputed only by the method that issued it."""
+METHOD = 2
+"""Version of the method that issues: 2 takes the starts from the counts."""
+
+METHODS = (1, 2)
+"""Versions that are computed again as they were issued."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -60,10 +63,17 @@ def loss_of(row: Row) -> LossSpec:
     return found.counts.loss if found else loss.EQUAL
 
 
-def in_force(conn: Connection, endpoint: str) -> list[Row]:
-    """Return the valid certificates of an endpoint, oldest first."""
+def population_of(row: Row) -> str:
+    """Return in words which cases a certificate is about; empty = all."""
+    found = evidence_of(row)
+    return found.counts.population if found else ""
+
+
+def in_force(conn: Connection, endpoint: str, segment: str = "") -> list[Row]:
+    """Return the valid certificates of a segment, oldest first."""
     c = t.certificates.c
-    query = sa.select(t.certificates).where(c.endpoint == endpoint, c.state == "valid").order_by(c.id)
+    query = sa.select(t.certificates).where(c.endpoint == endpoint, c.segment == segment, c.state == "valid")
+    query = query.order_by(c.id)
     return list(conn.execute(query).mappings())
 
 
@@ -98,6 +108,7 @@ def issue(
     values: dict[str, Any] = {
         "endpoint": line["endpoint"],
         "version": line["version"],
+        "segment": line["segment"],
         "side": line["side"],
         "lineage": line["id"],
         "state": "valid",
@@ -141,7 +152,8 @@ def claim(values: Mapping[str, Any], counts: lineage.Counts, *, attempt: int) ->
 
 def _risk(values: Mapping[str, Any], counts: lineage.Counts, what: str) -> str:
     bound, sure = f"{100 * values['bound']:g} %", f"confidence {values['threshold']:.4g} or more"
-    answers = f"the {what} of {values['version']} with {sure}"
+    cases = f" for {counts.population}" if counts.population else ""
+    answers = f"the {what} of {values['version']}{cases} with {sure}"
     if loss.bounded(counts.loss):
         return f"the mean loss ({loss.words_of(counts.loss)}) of {answers} is below {bound}"
     meaning = f" ({loss.words_of(counts.loss)})" if counts.loss != loss.EQUAL else ""
@@ -181,8 +193,9 @@ def _revoking(seen: Mapping[str, int], losses: npt.NDArray[np.float64], bound: f
     return float(mixed(start + revoking_steps(losses, bound).cumsum(axis=0)).max())
 
 
-def count_decisions(conn: Connection, endpoint: str, version: str, automated: int) -> None:
-    """Add automated decisions of a version to the lives of its certificates in force."""
+def count_decisions(conn: Connection, endpoint: str, version: str, automated: int, *, segment: str = "") -> None:
+    """Add automated decisions of a version to the lives of its certificates in force for that segment."""
     c = t.certificates
     which = (c.c.endpoint == endpoint) & (c.c.version == version) & (c.c.state == "valid")
+    which &= c.c.segment == segment
     conn.execute(c.update().where(which).values(decided=c.c.decided + automated))

@@ -21,14 +21,14 @@ Pairs = list[tuple[Said, Said]]
 """(truth, answer) of blind items."""
 
 
-def read(conn: Connection, endpoint: str, version: str, *, after: int) -> Pairs:
+def read(conn: Connection, endpoint: str, version: str, *, after: int, segment: str = "") -> Pairs:
     """Return truths and answers of blind, randomly drawn items with a higher number than `after`."""
     i, p = t.review_items.c, t.item_predictions.c
     query = (
         sa.select(i.truth, i.truth_regions, p.value, p.regions)
         .join(t.item_predictions, (p.item == i.id) & (p.version == version))
         .where(i.endpoint == endpoint, i.number > after, i.state == "resolved", i.truth.is_not(None), fair())
-        .where(i.blind == 1)
+        .where(i.blind == 1, i.segment == segment)
         .order_by(i.number)
         .limit(LIMIT)
     )

@@ -62,16 +62,19 @@ class Label(msgspec.Struct, frozen=True):
 
 def read(
     conn: Connection, endpoint: str, version: str, *, side: str, sample: Sample, after: int, limit: int = CHUNK,
-    by: LossSpec = loss.EQUAL,
+    by: LossSpec = loss.EQUAL, segment: str = "",
 ) -> list[Item]:  # fmt: skip
-    """Return the items above `after` that `version` answered with `side` and a confidence, in draw order."""
+    """Return the items above `after` of one segment that `version` answered with `side`, in draw order.
+
+    An answer without a confidence is none of them.
+    """
     i, p = t.review_items.c, t.item_predictions.c
     query = (
         sa.select(
             i.number, i.state, i.blind, i.truth, i.truth_regions, i.source, p.value, p.confidence, p.regions
         )
         .join(t.item_predictions, (p.item == i.id) & (p.version == version))
-        .where(i.endpoint == endpoint, i.number > after, p.confidence.is_not(None))
+        .where(i.endpoint == endpoint, i.segment == segment, i.number > after, p.confidence.is_not(None))
         .where(fair() if sample == "fair" else (p.automated == 1) & i.level.not_in(UNIFORM))
         .order_by(i.number)
         .limit(limit)
@@ -123,16 +126,18 @@ def take(
     wait_us: int,
     by: LossSpec = loss.EQUAL,
     limit: int = 8 * CHUNK,
+    segment: str = "",
 ) -> tuple[list[Label], int]:
     """Return the labels whose turn came, strictly in draw order, and the number up to which all is counted.
 
-    An open item holds up the later ones until `wait_us` after one of them got its truth; then it is missing.
+    An open item holds up the later ones of its segment until `wait_us` after one of them got its truth; then it
+    is missing.
     """
     labels: list[Label] = []
     last = after
     while len(labels) < limit:
-        chunk = read(conn, endpoint, version, side=side, sample=sample, after=last, by=by)
-        ready = list(_in_turn(conn, endpoint, chunk, overdue_us=now_us - wait_us))
+        chunk = read(conn, endpoint, version, side=side, sample=sample, after=last, by=by, segment=segment)
+        ready = list(_in_turn(conn, endpoint, chunk, overdue_us=now_us - wait_us, segment=segment))
         labels += ready
         last = ready[-1].number if ready else last
         if len(ready) < CHUNK:
@@ -146,17 +151,20 @@ SETTLE_US = 30_000_000
 """Items this old have all their shadow answers."""
 
 
-def _in_turn(conn: Connection, endpoint: str, chunk: Sequence[Item], *, overdue_us: int) -> Iterator[Label]:
+def _in_turn(
+    conn: Connection, endpoint: str, chunk: Sequence[Item], *, overdue_us: int, segment: str
+) -> Iterator[Label]:  # fmt: skip
     for item in chunk:
-        if not item.closed and not _overtaken(conn, endpoint, item.number, overdue_us):
+        if not item.closed and not _overtaken(conn, endpoint, item.number, overdue_us, segment=segment):
             return
         yield Label(item.number, item.score, item.loss if item.closed else None, item.single)
 
 
-def _overtaken(conn: Connection, endpoint: str, number: int, overdue_us: int) -> bool:
-    """Say whether a later item of the endpoint got its truth as early as `overdue_us`."""
+def _overtaken(conn: Connection, endpoint: str, number: int, overdue_us: int, *, segment: str) -> bool:
+    """Say whether a later item of the segment got its truth as early as `overdue_us`: people read on."""
     i = t.review_items.c
     later = (i.endpoint == endpoint) & (i.number > number) & (i.number <= number + LOOK_AHEAD)
+    later &= i.segment == segment
     query = sa.select(i.number).where(later, i.state == "resolved", i.resolved_us <= overdue_us).limit(1)
     return conn.execute(query).first() is not None
 

@@ -18,6 +18,7 @@ from tenure.deploy.automation.shadow_report import blind_table
 from tenure.deploy.router import Policy
 from tenure.errors import ConflictError, MissingError
 from tenure.model.registry import refuses_partial
+from tenure.scope.project import Automation as Promise
 from tenure.scope.project import EndpointSpec
 from tenure.stats.agreement import Table
 from tenure.types import Level
@@ -44,50 +45,68 @@ class Automation:
         self.progress = Progress(state, endpoints, wait_us=int(wait_s * 1e6))
         self._live: dict[str, tuple[str, ...]] = {}
 
-    def level(self, endpoint: str) -> Level:
+    def segments(self, endpoint: str) -> tuple[str, ...]:
+        """Return the names of an endpoint's segments, itself first, as the empty text."""
+        return self._spec(endpoint).automation.names()
+
+    def level(self, endpoint: str, segment: str = "") -> Level:
         """Return the level in force; opens its own read."""
         with self.state.read() as conn:
-            return self.level_in(conn, endpoint)
+            return self.level_in(conn, endpoint, segment)
 
-    def level_in(self, conn: Connection, endpoint: str) -> Level:
+    def level_in(self, conn: Connection, endpoint: str, segment: str = "") -> Level:
         """Return the level in force, inside a transaction."""
-        row = newest_move(conn, endpoint)
-        return Level.of(row["to_level"] if row else self._spec(endpoint).automation.start)
+        row = newest_move(conn, endpoint, segment)
+        return Level.of(row["to_level"]) if row else self._first_level(conn, endpoint, segment)
+
+    def _first_level(self, conn: Connection, endpoint: str, segment: str) -> Level:
+        """Return where a segment starts: as its endpoint stands, but what that has earned lifts nothing else."""
+        promise = self._promise(endpoint, segment)
+        if not segment:
+            return Level.of(promise.start)
+        declared = promise.start == "full"
+        return min(self.level_in(conn, endpoint), Level.FULL if declared else Level.ASSIST, Level.of(promise.max))
 
     def ensure(self, conn: Connection, endpoint: str) -> None:
-        """Write the first level and the first policy of an endpoint if it has none."""
-        start = self.level_in(conn, endpoint)
-        if newest_move(conn, endpoint) is None:
-            self._set_level(conn, endpoint, start, author=SYSTEM, cause="start of the project")
-        if policies.newest(conn, endpoint) is None:
-            self._write_policy(conn, endpoint, (), in_rollout=False, cause="start of the project")
+        """Write the first levels and the first policies of an endpoint and its segments, where there are none."""
+        for segment in self.segments(endpoint):
+            start = self.level_in(conn, endpoint, segment)
+            if newest_move(conn, endpoint, segment) is None:
+                self._set_level(
+                    conn, endpoint, start, author=SYSTEM, cause="start of the project", segment=segment
+                )
+            if policies.newest(conn, endpoint, segment) is None:
+                self._write_policy(
+                    conn, endpoint, (), in_rollout=False, cause="start of the project", segment=segment
+                )
 
-    def policy(self, conn: Connection, endpoint: str) -> Policy:
+    def policy(self, conn: Connection, endpoint: str, segment: str = "") -> Policy:
         """Return the newest policy; makes the first from `automation.start`."""
-        policy = policies.newest(conn, endpoint)
+        policy = policies.newest(conn, endpoint, segment)
         if policy is None:
+            self._promise(endpoint, segment)
             self.ensure(conn, endpoint)
-            policy = policies.newest(conn, endpoint)
+            policy = policies.newest(conn, endpoint, segment)
         assert policy is not None
         return policy
 
     def watch(self, conn: Connection, endpoint: str, version: str) -> list[Move]:
         """Open the lineages of a version that has none open; see `Progress.watch`."""
-        self._spec(endpoint)
-        return self.progress.watch(conn, endpoint, version)
+        segments = self.segments(endpoint)
+        return [move for s in segments for move in self.progress.watch(conn, endpoint, version, segment=s)]
 
     def seed_pilot(
         self, conn: Connection, endpoint: str, version: str, scores_by_label: Mapping[str, Sequence[float]]
     ) -> None:
         """Fix the grids of pilot lineages from confidences collected before; see `Progress.seed_pilot`."""
-        self._spec(endpoint)
-        self.progress.seed_pilot(conn, endpoint, version, scores_by_label)
+        for segment in self.segments(endpoint):
+            self.progress.seed_pilot(conn, endpoint, version, scores_by_label, segment=segment)
 
     def reconcile(
         self, conn: Connection, endpoint: str, now_us: int, *, live: Sequence[str], in_rollout: bool,
         granted: bool = False,
     ) -> list[Move]:  # fmt: skip
-        """Bring levels, certificates and the policy in line with the judgements so far.
+        """Bring levels, certificates and policies in line with the judgements so far, each segment for itself.
 
         Args:
             conn: the transaction.
@@ -100,138 +119,188 @@ class Automation:
         Returns:
             What was done, in order.
         """
-        old = self.policy(conn, endpoint)
         self._live[endpoint] = tuple(live)
-        moves = self.progress.expire(conn, endpoint, now_us)
-        for version in live:
-            moves += self.progress.watch(conn, endpoint, version)
-            moves += self.progress.revoke(conn, endpoint, version, now_us)
-            moves += self.progress.collect(conn, endpoint, version, now_us)
-            self.progress.renew(conn, endpoint, version, now_us)
-        stable = live[0] if live else None
-        revoked = any(m.kind == "revoked" and m.version == stable for m in moves)
-        moves += self._settle_level(conn, endpoint, stable, revoked=revoked)
-        cause = "; ".join(m.sentence for m in moves) or "audits, versions or expiry changed"
-        new = self._write_policy(conn, endpoint, live, in_rollout=in_rollout, granted=granted, cause=cause)
-        if new.id != old.id:
-            moves.append(Move(endpoint, "policy", "", "", f"policy {new.id}: {cause}"))
+        self.progress.retire(conn, endpoint)
+        moves: list[Move] = []
+        for segment in self.segments(endpoint):
+            moves += self._reconcile_one(
+                conn, endpoint, segment, now_us, live=live, in_rollout=in_rollout, granted=granted
+            )
         return moves
 
-    def request(self, endpoint: str, to: Level, by: str, approve: bool) -> levels.Verdict:
-        """Move the level on an operator's word, in a transaction of its own.
+    def _reconcile_one(
+        self, conn: Connection, endpoint: str, segment: str, now_us: int, *, live: Sequence[str],
+        in_rollout: bool, granted: bool,
+    ) -> list[Move]:  # fmt: skip
+        old, progress = self.policy(conn, endpoint, segment), self.progress
+        moves = progress.expire(conn, endpoint, now_us, segment=segment)
+        for version in live:
+            moves += progress.watch(conn, endpoint, version, segment=segment)
+            moves += progress.revoke(conn, endpoint, version, now_us, segment=segment)
+            moves += progress.collect(conn, endpoint, version, now_us, segment=segment)
+            progress.renew(conn, endpoint, version, now_us, segment=segment)
+        stable = live[0] if live else None
+        revoked = any(m.kind == "revoked" and m.version == stable for m in moves)
+        moves += self._settle_level(conn, endpoint, segment, stable, revoked=revoked)
+        cause = "; ".join(m.sentence for m in moves) or "audits, versions or expiry changed"
+        new = self._write_policy(
+            conn, endpoint, live, in_rollout=in_rollout, granted=granted, cause=cause, segment=segment
+        )
+        if new.id != old.id:
+            moves.append(Move(endpoint, "policy", "", "", f"policy {new.id}: {cause}", segment))
+        return moves
+
+    def request(self, endpoint: str, to: Level, by: str, approve: bool, segment: str = "") -> levels.Verdict:
+        """Move the level of an endpoint or of one segment on an operator's word, in a transaction of its own.
 
         Down needs nothing and holds at once. Up needs evidence, one level at a time, and approval unless the
         project climbs by itself.
 
         Raises:
             ConflictError: the move is not allowed; the message says what is missing.
-            MissingError: no such endpoint.
+            MissingError: no such endpoint or segment.
         """
+        promise, place = self._promise(endpoint, segment), _place(endpoint, segment)
         with self.state.begin() as conn:
             self.ensure(conn, endpoint)
-            old = self.level_in(conn, endpoint)
+            old = self.level_in(conn, endpoint, segment)
             if to == old:
-                raise ConflictError(f"{endpoint} is at {to.word} already", at=endpoint)
+                raise ConflictError(f"{place} is at {to.word} already", at=place)
+            evidence = self.evidence(conn, endpoint, self._stable(conn, endpoint), segment)
             verdict = levels.Verdict(True, f"lowered by {by}")
             if to > old:
-                spec = self._spec(endpoint).automation
-                verdict = levels.climb(
-                    old,
-                    to,
-                    self.evidence(conn, endpoint, self._stable(conn, endpoint)),
-                    cap=Level.of(spec.max),
-                    approved=approve or spec.certificate.up == "automatic",
-                )
+                approved = approve or promise.certificate.up == "automatic"
+                verdict = levels.climb(old, to, evidence, cap=Level.of(promise.max), approved=approved)
             if not verdict.allowed:
-                raise ConflictError(verdict.reason, at=endpoint)
-            self._set_level(conn, endpoint, to, author=by, cause=verdict.reason, hold=to < old)
+                raise ConflictError(verdict.reason, at=place)
+            self._set_level(
+                conn, endpoint, to, author=by, cause=verdict.reason, hold=to < old, segment=segment,
+                evidence=evidence,
+            )  # fmt: skip
             detail = {"from": old.word, "to": to.word, "reason": verdict.reason}
-            self.state.audit(conn, actor=by, action="automation.level", subject=endpoint, detail=detail)
+            self.state.audit(conn, actor=by, action="automation.level", subject=place, detail=detail)
         return verdict
 
-    def drop(self, conn: Connection, endpoint: str, to: Level, cause: str, author: str) -> list[Move]:
+    def drop(
+        self, conn: Connection, endpoint: str, to: Level, cause: str, author: str, segment: str | None = None
+    ) -> list[Move]:
         """Lower the level after an alarm: what was learned before no longer counts.
 
         Certificates lapse, lineages close and new ones count only items from now on. A level that is already as
-        low stays, but its evidence starts anew all the same.
+        low stays, but its evidence starts anew all the same. Without a `segment` the alarm is about the endpoint
+        as a whole, and so about each of its segments.
         """
         self.ensure(conn, endpoint)
-        now_us, old = self.state.now_us(), self.level_in(conn, endpoint)
-        for row in certificates.in_force(conn, endpoint):
+        names = self.segments(endpoint) if segment is None else (segment,)
+        return [move for name in names for move in self._drop_one(conn, endpoint, name, to, cause, author)]
+
+    def _drop_one(
+        self, conn: Connection, endpoint: str, segment: str, to: Level, cause: str, author: str
+    ) -> list[Move]:
+        now_us, old = self.state.now_us(), self.level_in(conn, endpoint, segment)
+        evidence = self._certainty(conn, endpoint, self._stable(conn, endpoint), segment)
+        for row in certificates.in_force(conn, endpoint, segment):
             certificates.end(conn, row, "lapsed", now_us=now_us, cause=cause)
-        for row in lineages.opened(conn, endpoint):
+        for row in lineages.opened(conn, endpoint, segment=segment):
             lineages.close(conn, row, cause)
             if not lineages.counts_of(row).renewal:
-                self.progress.open(conn, endpoint, row["version"], row["side"], bound=row["bound"])
+                self.progress.open(
+                    conn, endpoint, row["version"], row["side"], bound=row["bound"], segment=segment
+                )
         target = min(to, old, Level.ASSIST)
         if target == old:
             return []
-        self._set_level(conn, endpoint, target, author=author, cause=cause)
-        return [Move(endpoint, "level", "", "", f"{old.word} to {target.word}: {cause}")]
+        self._set_level(conn, endpoint, target, author=author, cause=cause, segment=segment, evidence=evidence)
+        return [Move(endpoint, "level", "", "", f"{old.word} to {target.word}: {cause}", segment)]
 
-    def evidence(self, conn: Connection, endpoint: str, version: str | None) -> levels.Evidence:
-        """Return what speaks for a version since its evidence began."""
+    def evidence(
+        self, conn: Connection, endpoint: str, version: str | None, segment: str = ""
+    ) -> levels.Evidence:
+        """Return what speaks for a version on a segment since its evidence began."""
         if version is None:
             return levels.Evidence()
-        lines = [r for r in lineages.opened(conn, endpoint, version) if not lineages.counts_of(r).renewal]
+        opened = lineages.opened(conn, endpoint, version, segment=segment)
+        lines = [r for r in opened if not lineages.counts_of(r).renewal]
         since = min((lineages.counts_of(r).since for r in lines), default=0)
-        table = blind_table(conn, endpoint, version, after=since)
+        table = blind_table(conn, endpoint, version, after=since, segment=segment)
         return msgspec.structs.replace(
-            self._certainty(conn, endpoint, version),
+            self._certainty(conn, endpoint, version, segment),
             labels=table.n,
-            informative=self._informative(conn, endpoint, version, table, after=since),
+            informative=self._informative(conn, endpoint, version, table, after=since, segment=segment),
             note=refuses_partial(conn, version) or "; ".join(r["note"] for r in lines if r["note"]),
         )
 
-    def report(self, endpoint: str) -> dict[str, Any]:
-        """Return level, what is missing for the next one, lineages and certificates, as JSON values."""
-        spec = self._spec(endpoint).automation
-        with self.state.read() as conn:
-            level, stable = self.level_in(conn, endpoint), self._stable(conn, endpoint)
-            evidence = self.evidence(conn, endpoint, stable)
-            page = report.automation(conn, endpoint, spec=spec, level=level, evidence=evidence)
-            return {**page, "bias": bias.as_json(bias.of(conn, endpoint, self._spec(endpoint)))}
+    def report(self, endpoint: str, segment: str = "") -> dict[str, Any]:
+        """Return the page of an endpoint or of one segment, as JSON values.
 
-    def _informative(self, conn: Connection, endpoint: str, version: str, table: Table, *, after: int) -> bool:
+        Level, what is missing for the next one, lineages and certificates; and a row for each segment, where
+        there are any.
+
+        Raises:
+            MissingError: no such endpoint or segment.
+        """
+        spec, promise = self._spec(endpoint), self._promise(endpoint, segment)
+        names = self.segments(endpoint) if spec.automation.segments else ()
+        with self.state.read() as conn:
+            stable = self._stable(conn, endpoint)
+            level = self.level_in(conn, endpoint, segment)
+            evidence = self.evidence(conn, endpoint, stable, segment)
+            page = report.automation(conn, endpoint, segment, spec=promise, level=level, evidence=evidence)
+            rows = [self._row(conn, endpoint, name, stable) for name in names]
+            told = bias.as_json(bias.of(conn, endpoint, spec, segment))
+        by = spec.automation.segments.by if spec.automation.segments else None
+        return {**page, "bias": told, "by": by, "segments": rows}
+
+    def _row(self, conn: Connection, endpoint: str, segment: str, stable: str | None) -> dict[str, Any]:
+        evidence, level = self.evidence(conn, endpoint, stable, segment), self.level_in(conn, endpoint, segment)
+        promise = self._promise(endpoint, segment)
+        return report.row(conn, endpoint, segment, spec=promise, level=level, evidence=evidence)
+
+    def _informative(
+        self, conn: Connection, endpoint: str, version: str, table: Table, *, after: int, segment: str
+    ) -> bool:
         """Say whether the answers tell anything: by class where there are classes, else against a constant."""
         output, by = self._spec(endpoint).output, self._spec(endpoint).automation.loss
         if by.iou is None and (output is None or output.kind == "label"):
             return levels.informative(table)
-        return informed.better_than_constant(informed.read(conn, endpoint, version, after=after), by)
+        pairs = informed.read(conn, endpoint, version, after=after, segment=segment)
+        return informed.better_than_constant(pairs, by)
 
     # ---- parts of reconcile
 
-    def _settle_level(self, conn: Connection, endpoint: str, stable: str | None, *, revoked: bool) -> list[Move]:
-        level, cap = self.level_in(conn, endpoint), Level.of(self._spec(endpoint).automation.max)
-        certainty = self._certainty(conn, endpoint, stable)
+    def _settle_level(
+        self, conn: Connection, endpoint: str, segment: str, stable: str | None, *, revoked: bool
+    ) -> list[Move]:
+        level, cap = self.level_in(conn, endpoint, segment), Level.of(self._promise(endpoint, segment).max)
+        certainty = self._certainty(conn, endpoint, stable, segment)
         if revoked and level >= Level.PARTIAL:
             to, why = Level.ASSIST, f"a certificate of {stable} is revoked"
         elif (fall := levels.forced(level, certainty, cap=cap)) is not None:
             to, why = fall
-        elif (rise := self._rise(conn, endpoint, level, certainty)) is not None:
+        elif (rise := self._rise(conn, endpoint, segment, level, certainty)) is not None:
             to, why = rise
         else:
             return []
-        self._set_level(conn, endpoint, to, author=SYSTEM, cause=why)
-        return [Move(endpoint, "level", stable or "", "", f"{level.word} to {to.word}: {why}")]
+        self._set_level(conn, endpoint, to, author=SYSTEM, cause=why, segment=segment, evidence=certainty)
+        return [Move(endpoint, "level", stable or "", "", f"{level.word} to {to.word}: {why}", segment)]
 
     def _rise(
-        self, conn: Connection, endpoint: str, level: Level, certainty: levels.Evidence
+        self, conn: Connection, endpoint: str, segment: str, level: Level, certainty: levels.Evidence
     ) -> tuple[Level, str] | None:
         """Return the next level where the project climbs by itself and the evidence allows it."""
-        spec = self._spec(endpoint).automation
+        spec = self._promise(endpoint, segment)
         if spec.certificate.up != "automatic" or level not in (Level.SHADOW, Level.ASSIST):
             return None
-        if (level == Level.ASSIST and not certainty.certified) or _held_down(conn, endpoint):
+        if (level == Level.ASSIST and not certainty.certified) or _held_down(conn, endpoint, segment):
             return None
-        to, evidence = Level(level + 1), self.evidence(conn, endpoint, certainty.version)
+        to, evidence = Level(level + 1), self.evidence(conn, endpoint, certainty.version, segment)
         verdict = levels.climb(level, to, evidence, cap=Level.of(spec.max), approved=True)
         return (to, verdict.reason) if verdict.allowed else None
 
-    def _certainty(self, conn: Connection, endpoint: str, version: str | None) -> levels.Evidence:
+    def _certainty(self, conn: Connection, endpoint: str, version: str | None, segment: str) -> levels.Evidence:
         """Return the part of the evidence that certificates give: cheap, for every tick."""
         spec = self._spec(endpoint).automation
-        sides = self._certified(conn, endpoint).get(version or "", {})
+        sides = self._certified(conn, endpoint, segment).get(version or "", {})
         return levels.Evidence(
             version=version,
             certified=bool(sides),
@@ -249,10 +318,19 @@ class Automation:
         except KeyError:
             raise MissingError(f"no endpoint {endpoint!r}", at=endpoint) from None
 
-    def _certified(self, conn: Connection, endpoint: str) -> policies.Thresholds:
+    def _promise(self, endpoint: str, segment: str) -> Promise:
+        """Return what is promised for a segment; raises MissingError where there is none of that name."""
+        automation = self._spec(endpoint).automation
+        names = automation.names()
+        if segment not in names:
+            known = f"there are {', '.join(names[1:])}" if names[1:] else "the endpoint has none"
+            raise MissingError(f"no segment {segment!r} of {endpoint}; {known}", at=_place(endpoint, segment))
+        return automation.of(segment)
+
+    def _certified(self, conn: Connection, endpoint: str, segment: str = "") -> policies.Thresholds:
         """Return version -> side -> certified threshold."""
         found: policies.Thresholds = {}
-        for row in certificates.in_force(conn, endpoint):
+        for row in certificates.in_force(conn, endpoint, segment):
             found.setdefault(row["version"], {})[row["side"]] = row["threshold"]
         return found
 
@@ -275,62 +353,73 @@ class Automation:
 
     def _write_policy(
         self, conn: Connection, endpoint: str, live: Sequence[str], *, in_rollout: bool, cause: str,
-        granted: bool = False,
+        granted: bool = False, segment: str = "",
     ) -> Policy:  # fmt: skip
-        spec = self._spec(endpoint)
-        certified = self._certified(conn, endpoint)
+        certified = self._certified(conn, endpoint, segment)
         thresholds = {v: certified[v] for v in live if v in certified}
         if granted and live and live[0] in thresholds:
-            ended = _ended(conn, endpoint)
+            ended = _ended(conn, endpoint, segment)
             thresholds |= {v: thresholds[live[0]] for v in live if v not in thresholds and v not in ended}
-        expires = [r["expires_us"] for r in certificates.in_force(conn, endpoint) if r["version"] in live]
+        valid = certificates.in_force(conn, endpoint, segment)
+        expires = [r["expires_us"] for r in valid if r["version"] in live]
         policy = policies.compose(
-            spec.automation,
-            self.level_in(conn, endpoint),
+            self._promise(endpoint, segment),
+            self.level_in(conn, endpoint, segment),
             endpoint=endpoint,
             thresholds=thresholds,
             complete={v: self._complete(endpoint, certified.get(v, {})) for v in live},
             expires_us=min(expires, default=0),
             in_rollout=in_rollout,
+            segment=segment,
         )
         return policies.write(conn, endpoint, policy, now_us=self.state.now_us(), cause=cause)
 
     def _set_level(
-        self, conn: Connection, endpoint: str, to: Level, *, author: str, cause: str, hold: bool = False
-    ) -> None:
-        """Append the move; a move down reaches the policy in the same transaction."""
-        old = self.level_in(conn, endpoint)
+        self, conn: Connection, endpoint: str, to: Level, *, author: str, cause: str, hold: bool = False,
+        segment: str = "", evidence: levels.Evidence | None = None,
+    ) -> None:  # fmt: skip
+        """Append the move with its evidence; a move down reaches the policy in the same transaction."""
+        old = self.level_in(conn, endpoint, segment)
+        numbers: dict[str, Any] = {"hold": hold}
+        if evidence is not None:
+            numbers["evidence"] = msgspec.to_builtins(evidence)
+            numbers["certificates"] = [row["id"] for row in certificates.in_force(conn, endpoint, segment)]
         row = {
             "endpoint": endpoint,
+            "segment": segment,
             "at_us": self.state.now_us(),
             "from_level": old.word,
             "to_level": to.word,
             "author": author,
             "cause": cause,
-            "numbers": dumps({"hold": hold}),
+            "numbers": dumps(numbers),
         }
         conn.execute(t.levels.insert().values(**row))
-        policy = policies.newest(conn, endpoint)
+        policy = policies.newest(conn, endpoint, segment)
         if policy is not None and to < old:
             down = policies.lowered(policy, min(to, policy.level))
             policies.write(conn, endpoint, down, now_us=self.state.now_us(), cause=cause)
 
 
-def newest_move(conn: Connection, endpoint: str) -> sa.RowMapping | None:
-    """Return the newest row of `levels` of an endpoint."""
+def newest_move(conn: Connection, endpoint: str, segment: str = "") -> sa.RowMapping | None:
+    """Return the newest row of `levels` of a segment."""
     c = t.levels.c
-    query = sa.select(t.levels).where(c.endpoint == endpoint).order_by(c.id.desc()).limit(1)
+    query = sa.select(t.levels).where(c.endpoint == endpoint, c.segment == segment).order_by(c.id.desc()).limit(1)
     return conn.execute(query).mappings().first()
 
 
-def _held_down(conn: Connection, endpoint: str) -> bool:
+def _place(endpoint: str, segment: str) -> str:
+    return f"{endpoint}/{segment}" if segment else endpoint
+
+
+def _held_down(conn: Connection, endpoint: str, segment: str) -> bool:
     """Say whether a person lowered the level last: then only a person raises it."""
-    row = newest_move(conn, endpoint)
+    row = newest_move(conn, endpoint, segment)
     return row is not None and bool(json.loads(row["numbers"]).get("hold"))
 
 
-def _ended(conn: Connection, endpoint: str) -> set[str]:
-    """Return the versions that once lost a certificate: nothing is granted to them."""
+def _ended(conn: Connection, endpoint: str, segment: str) -> set[str]:
+    """Return the versions that once lost a certificate for a segment: nothing is granted to them there."""
     c = t.certificates.c
-    query = sa.select(c.version).where(c.endpoint == endpoint, c.state.in_(("lapsed", "revoked")))
-    return set(conn.execute(query).scalars())
+    query = sa.select(c.version).where(c.endpoint == endpoint, c.segment == segment)
+    return set(conn.execute(query.where(c.state.in_(("lapsed", "revoked")))).scalars())

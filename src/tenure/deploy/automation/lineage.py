@@ -27,6 +27,13 @@ MIN_SIDE = 50
 """Scores of the side itself before its grid is fixed: one per threshold."""
 
 
+class Grid(msgspec.Struct, frozen=True):
+    """What is fixed before the first label: thresholds, safest first, and where the fallback procedure starts."""
+
+    thresholds: tuple[float, ...]
+    starts: tuple[int, ...] | None = None
+
+
 class Cell(msgspec.Struct, frozen=True):
     """Labels of one loss: how many at or above each threshold."""
 
@@ -49,10 +56,12 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
         single: labels that rest on one reader.
         single_wrong: disagreements that rest on one reader.
         loss: what counts as wrong; fixed when the lineage is opened.
+        population: which cases count, in words; empty = all. Fixed when the lineage is opened.
         cells: where losses between 0 and 1 occur, counts by loss; `k` counts every loss above 0 then.
         wrong: draw numbers of the labels with a loss, for whoever counts again.
         gaps: draw numbers of the labels that never came.
         digest: chained hash of all counted labels in order; None in counts older than it.
+        starts: thresholds where the fallback procedure starts; None in counts older than it: four, evenly spaced.
     """
 
     since: int = 0
@@ -66,10 +75,12 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
     single: int = 0
     single_wrong: int = 0
     loss: LossSpec = loss.EQUAL
+    population: str = ""
     cells: tuple[Cell, ...] = ()
     wrong: tuple[int, ...] = ()
     gaps: tuple[int, ...] = ()
     digest: str | None = None
+    starts: tuple[int, ...] | None = None
 
     @property
     def labels(self) -> int:
@@ -94,11 +105,21 @@ class Forecast(msgspec.Struct, frozen=True):
 
 
 def start(
-    grid: Sequence[float], *, since: int, renewal: bool = False, by: LossSpec = loss.EQUAL
-) -> Counts:  # fmt: skip
-    """Return empty counts on a fixed grid."""
-    zero = (0,) * len(grid)
-    return Counts(since=since, renewal=renewal, n=zero, k=zero, log_e=(0.0,) * len(grid), loss=by, digest="")
+    grid: Sequence[float],
+    *,
+    since: int,
+    starts: Sequence[int] | None = None,
+    renewal: bool = False,
+    by: LossSpec = loss.EQUAL,
+    population: str = "",
+) -> Counts:
+    """Return empty counts on a fixed grid; `starts` and `population` as in `Counts`."""
+    zero, log_e = (0,) * len(grid), (0.0,) * len(grid)
+    fixed = None if starts is None else tuple(starts)
+    return Counts(
+        since=since, renewal=renewal, n=zero, k=zero, log_e=log_e, loss=by, digest="", starts=fixed,
+        population=population,
+    )  # fmt: skip
 
 
 def pilot(counts: Counts, scores: Sequence[float], seen: int) -> Counts:
@@ -106,12 +127,14 @@ def pilot(counts: Counts, scores: Sequence[float], seen: int) -> Counts:
     return msgspec.structs.replace(counts, pilot=(*counts.pilot, *scores), seen=counts.seen + seen)
 
 
-def grid_of(counts: Counts, *, bound: float, delta: float, wanted: int, planned: int) -> list[float] | None:
+def grid_of(counts: Counts, *, bound: float, delta: float, wanted: int, planned: int) -> Grid | None:
     """Return the grid once there are enough unlabelled scores, else None."""
     if counts.seen < wanted or len(counts.pilot) < MIN_SIDE:
         return None
     own = max(1, round(planned * len(counts.pilot) / counts.seen))
-    return certificate.make_grid(counts.pilot, bound=bound, delta=delta, planned=own)
+    starts = certificate.planned_starts(own, bound=bound, delta=delta)
+    cuts = certificate.make_grid(counts.pilot, bound=bound, delta=delta, planned=own, starts=starts)
+    return Grid(tuple(cuts), certificate.geometric_starts(cuts, counts.pilot, starts))
 
 
 def advance(counts: Counts, grid: Sequence[float], bound: float, labels: Sequence[Label]) -> Counts:
@@ -194,10 +217,10 @@ def valid(counts: Counts, delta: float) -> list[int]:
 def forecast(counts: Counts, *, bound: float, delta: float) -> Forecast | None:
     """Return the cheapest way to a certificate at the present error rates, or None when there is none."""
     size, starts, best = len(counts.n), starts_of(counts), None
-    for j in sorted({int(v) for v in np.linspace(0, size - 1, starts)}):
+    for j in sorted(set(starts)):
         n = counts.n[j]
         share = n / counts.labels if n else (j + 1) / size
-        need = certificate.labels_needed(bound, delta, mean_loss(counts, j), starts=starts)
+        need = certificate.labels_needed(bound, delta, mean_loss(counts, j), starts=len(starts))
         if need is None:
             continue
         more = Forecast(max(1, math.ceil((need - n) / share)), share)
@@ -206,9 +229,11 @@ def forecast(counts: Counts, *, bound: float, delta: float) -> Forecast | None:
     return best
 
 
-def starts_of(counts: Counts) -> int:
-    """Return the number of starts: one for a renewal's single threshold."""
-    return 1 if counts.renewal else certificate.STARTS
+def starts_of(counts: Counts) -> tuple[int, ...]:
+    """Return the starts that were fixed with the grid; those of counts older than that are spaced evenly."""
+    if counts.starts is not None:
+        return counts.starts
+    return (0,) if counts.renewal else certificate.even_starts(len(counts.n))
 
 
 def note(counts: Counts, *, bound: float, delta: float, side: str, wanted: int) -> str:

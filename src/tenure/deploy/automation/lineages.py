@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -17,10 +16,11 @@ from tenure.scope.project import CertificateSpec, LossSpec
 Row = sa.RowMapping
 
 
-def opened(conn: Connection, endpoint: str, version: str | None = None) -> list[Row]:
-    """Return the lineages that are not closed, oldest first."""
+def opened(conn: Connection, endpoint: str, version: str | None = None, *, segment: str = "") -> list[Row]:
+    """Return the lineages of a segment that are not closed, oldest first."""
     c = t.lineages.c
-    query = sa.select(t.lineages).where(c.endpoint == endpoint, c.state != "closed").order_by(c.id)
+    query = sa.select(t.lineages).where(c.endpoint == endpoint, c.segment == segment, c.state != "closed")
+    query = query.order_by(c.id)
     if version is not None:
         query = query.where(c.version == version)
     return list(conn.execute(query).mappings())
@@ -41,6 +41,12 @@ def grid_of(row: Row) -> list[float]:
     return [float(x) for x in json.loads(row["grid"])]
 
 
+def fixed_of(row: Row) -> lineage.Grid | None:
+    """Return what was fixed before the first label of a row; None in the pilot."""
+    thresholds = grid_of(row)
+    return lineage.Grid(tuple(thresholds), counts_of(row).starts) if thresholds else None
+
+
 def open_one(
     conn: Connection,
     endpoint: str,
@@ -50,9 +56,11 @@ def open_one(
     bound: float,
     delta: float,
     now_us: int,
-    grid: Sequence[float] = (),
+    grid: lineage.Grid | None = None,
     renewal: bool = False,
     by: LossSpec = loss.EQUAL,
+    segment: str = "",
+    population: str = "",
 ) -> int:
     """Open a lineage that counts only items drawn from now on; returns its id.
 
@@ -64,28 +72,35 @@ def open_one(
         bound: on the error rate.
         delta: to be spent once.
         now_us: start of the data.
-        grid: fixed thresholds; empty = from a pilot.
+        grid: fixed thresholds and starts; None = from a pilot.
         renewal: counts audits at the one threshold in force.
         by: what counts as wrong.
+        segment: whose items count.
+        population: the cases of that segment in words, see `Automation.population`.
     """
     newest = items.newest(conn, endpoint)
     c = t.lineages
-    earlier = (c.c.endpoint == endpoint) & (c.c.version == version) & (c.c.side == side)
+    earlier = (
+        (c.c.endpoint == endpoint) & (c.c.version == version) & (c.c.side == side) & (c.c.segment == segment)
+    )
     attempt = int(conn.execute(sa.select(sa.func.count()).select_from(c).where(earlier)).scalar() or 0) + 1
     counts = (
-        lineage.start(grid, since=newest, renewal=renewal, by=by)
+        lineage.start(
+            grid.thresholds, since=newest, starts=grid.starts, renewal=renewal, by=by, population=population
+        )
         if grid
-        else lineage.Counts(since=newest, loss=by)
+        else lineage.Counts(since=newest, loss=by, population=population)
     )
     values = {
         "endpoint": endpoint,
         "version": version,
+        "segment": segment,
         "side": side,
         "bound": bound,
         "delta": delta,
         "started_us": now_us,
         "state": "open" if grid else "pilot",
-        "grid": json.dumps(list(grid)),
+        "grid": json.dumps(grid.thresholds if grid else ()),
         "counts": _json(counts),
         "labels": 0,
         "after_item": newest,
@@ -103,17 +118,19 @@ def close(conn: Connection, row: Row, why: str) -> None:
     conn.execute(c.update().where(c.c.id == row["id"]).values(state="closed", note=why))
 
 
-def fix_grid(conn: Connection, row: Row, grid: Sequence[float], *, after_item: int) -> None:
+def fix_grid(conn: Connection, row: Row, grid: lineage.Grid, *, after_item: int) -> None:
     """Fix the thresholds; only items with a higher number than `after_item` count."""
     before = counts_of(row)
-    counts = lineage.start(grid, since=before.since, by=before.loss)
+    counts = lineage.start(
+        grid.thresholds, since=before.since, starts=grid.starts, by=before.loss, population=before.population
+    )
     c = t.lineages
     conn.execute(
         c.update()
         .where(c.c.id == row["id"])
         .values(
             state="open",
-            grid=json.dumps(list(grid)),
+            grid=json.dumps(grid.thresholds),
             counts=_json(counts),
             after_item=after_item,
             last_item=after_item,
@@ -124,8 +141,9 @@ def fix_grid(conn: Connection, row: Row, grid: Sequence[float], *, after_item: i
 def run_pilot(conn: Connection, row: Row, spec: CertificateSpec) -> bool:
     """Collect unlabelled scores; returns whether the grid was fixed."""
     batch = items.read(
-        conn, row["endpoint"], row["version"], side="*", sample="fair", after=row["last_item"], limit=spec.pilot
-    )
+        conn, row["endpoint"], row["version"], side="*", sample="fair", after=row["last_item"], limit=spec.pilot,
+        segment=row["segment"],
+    )  # fmt: skip
     own = [x.score for x in batch if row["side"] in ("*", x.said)]
     counts = lineage.pilot(counts_of(row), own, len(batch))
     last = batch[-1].number if batch else row["last_item"]
@@ -153,6 +171,7 @@ def count(
         now_us=now_us,
         wait_us=wait_us,
         by=counts.loss,
+        segment=row["segment"],
     )
     if counts.renewal:
         labels = [x for x in labels if x.score >= grid[0]]

@@ -17,10 +17,11 @@ Thresholds = dict[str, dict[str, float]]
 """version -> output label or `*` -> least confidence."""
 
 
-def newest(conn: Connection, endpoint: str) -> Policy | None:
-    """Return the policy in force, or None before the first."""
+def newest(conn: Connection, endpoint: str, segment: str = "") -> Policy | None:
+    """Return the policy in force for a segment, or None before the first."""
     p = t.policies.c
-    query = sa.select(p.id, p.body).where(p.endpoint == endpoint).order_by(p.id.desc()).limit(1)
+    query = sa.select(p.id, p.body).where(p.endpoint == endpoint, p.segment == segment)
+    query = query.order_by(p.id.desc()).limit(1)
     row = conn.execute(query).first()
     if row is None:
         return None
@@ -28,11 +29,11 @@ def newest(conn: Connection, endpoint: str) -> Policy | None:
 
 
 def write(conn: Connection, endpoint: str, policy: Policy, *, now_us: int, cause: str) -> Policy:
-    """Append a policy and return it with its number, unless it equals the one in force."""
-    old = newest(conn, endpoint)
+    """Append a policy and return it with its number, unless it equals the one in force for its segment."""
+    old = newest(conn, endpoint, policy.segment)
     if old is not None and msgspec.structs.replace(policy, id=old.id) == old:
         return old
-    row = {"endpoint": endpoint, "body": "", "created_us": now_us, "cause": cause}
+    row = {"endpoint": endpoint, "segment": policy.segment, "body": "", "created_us": now_us, "cause": cause}
     key = conn.execute(t.policies.insert().values(**row)).inserted_primary_key
     numbered = msgspec.structs.replace(policy, id=int(key[0] if key else 0))
     body = msgspec.json.encode(numbered, order="sorted").decode()
@@ -49,6 +50,7 @@ def compose(
     complete: Mapping[str, bool],
     expires_us: int,
     in_rollout: bool,
+    segment: str = "",
 ) -> Policy:
     """Return the policy that level and certificates allow; its number is not yet known (0).
 
@@ -60,6 +62,7 @@ def compose(
         complete: live version -> whether its certificates cover every answer at every confidence.
         expires_us: when the first of the certificates lapses.
         in_rollout: audits are denser while a rollout runs.
+        segment: which part of the cases it is for.
     """
     declared = spec.start == "full" and level == Level.FULL  # replaces nobody: there is nothing to earn
     automated = level >= Level.PARTIAL and bool(thresholds) and not declared
@@ -73,7 +76,14 @@ def compose(
         blind=spec.blind,
         valid_until_ns=expires_us * 1000 if automated else 0,
         salt=endpoint,
+        segment=segment,
     )
+
+
+def segment_of(conn: Connection, policy: int) -> str:
+    """Return the segment that a policy is for; empty for one that is not known."""
+    p = t.policies.c
+    return str(conn.execute(sa.select(p.segment).where(p.id == policy)).scalar() or "")
 
 
 def lowered(policy: Policy, to: Level) -> Policy:

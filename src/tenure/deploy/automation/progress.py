@@ -27,6 +27,7 @@ class Move(msgspec.Struct, frozen=True):
     version: str
     side: str
     sentence: str
+    segment: str = ""
 
 
 class Progress:
@@ -43,39 +44,45 @@ class Progress:
         self.specs = specs
         self.wait_us = wait_us
 
-    def watch(self, conn: Connection, endpoint: str, version: str) -> list[Move]:
+    def watch(self, conn: Connection, endpoint: str, version: str, *, segment: str = "") -> list[Move]:
         """Open the lineages of a version that has none open: one per side, each with its part of the risk.
 
         Pilot scores in the version's manifest (`pilot_scores`: label -> confidences) fix the grids at once, for
         the first lineage only.
         """
-        self._end_changed(conn, endpoint, version)
-        busy = {row["side"] for row in lineages.opened(conn, endpoint, version)}
-        wanted = {side: bound for side, bound in self.bounds(endpoint).items() if side not in busy}
+        self._end_changed(conn, endpoint, version, segment)
+        busy = {row["side"] for row in lineages.opened(conn, endpoint, version, segment=segment)}
+        wanted = {side: bound for side, bound in self.bounds(endpoint, segment).items() if side not in busy}
         for side, bound in wanted.items():
-            self.open(conn, endpoint, version, side, bound=bound)
-        first = all(r["attempt"] == 1 for r in lineages.opened(conn, endpoint, version))
+            self.open(conn, endpoint, version, side, bound=bound, segment=segment)
+        first = all(r["attempt"] == 1 for r in lineages.opened(conn, endpoint, version, segment=segment))
         if wanted and first and (scores := _manifest_scores(conn, version)):
-            self.seed_pilot(conn, endpoint, version, scores)
+            self.seed_pilot(conn, endpoint, version, scores, segment=segment)
+        cases = f" for {segment}" if segment else ""
         return [
-            Move(endpoint, "opened", version, s, f"evidence for {version} {s!r} is collected") for s in wanted
+            Move(endpoint, "opened", version, s, f"evidence for {version} {s!r}{cases} is collected", segment)
+            for s in wanted
         ]
 
-    def _end_changed(self, conn: Connection, endpoint: str, version: str) -> None:
-        """Close what was collected for another loss or bound than the project now names."""
-        by, bounds = self.specs[endpoint].automation.loss, self.bounds(endpoint)
-        why = "the project names another loss or bound"
-        for row in lineages.opened(conn, endpoint, version):
-            if lineages.counts_of(row).loss != by or bounds.get(row["side"]) != row["bound"]:
+    def _end_changed(self, conn: Connection, endpoint: str, version: str, segment: str) -> None:
+        """Close what was collected for another loss, bound or kind of cases than the project now names."""
+        spec, bounds = self.specs[endpoint].automation, self.bounds(endpoint, segment)
+        population, why = spec.population(segment), "the project names another loss or bound, or other segments"
+        for row in lineages.opened(conn, endpoint, version, segment=segment):
+            counts = lineages.counts_of(row)
+            named = counts.loss == spec.loss and counts.population == population
+            if not named or bounds.get(row["side"]) != row["bound"]:
                 lineages.close(conn, row, why)
-        for row in certificates.in_force(conn, endpoint):
-            changed = certificates.loss_of(row) != by or bounds.get(row["side"]) != row["bound"]
+        for row in certificates.in_force(conn, endpoint, segment):
+            named = certificates.loss_of(row) == spec.loss and certificates.population_of(row) == population
+            changed = not named or bounds.get(row["side"]) != row["bound"]
             if row["version"] == version and changed:
                 certificates.end(conn, row, "lapsed", now_us=self.state.now_us(), cause=why)
 
     def seed_pilot(
-        self, conn: Connection, endpoint: str, version: str, scores_by_label: Mapping[str, Sequence[float]]
-    ) -> None:
+        self, conn: Connection, endpoint: str, version: str, scores_by_label: Mapping[str, Sequence[float]], *,
+        segment: str = "",
+    ) -> None:  # fmt: skip
         """Fix the grids of pilot lineages from unlabelled confidences that were collected before.
 
         Args:
@@ -83,9 +90,10 @@ class Progress:
             endpoint: name.
             version: whose confidences these are.
             scores_by_label: confidences in [0, 1] by the label that the version gave.
+            segment: whose grids are fixed; thresholds only have to be fixed early, not to fit the segment.
         """
         spec = self.specs[endpoint].automation.certificate
-        for row in lineages.opened(conn, endpoint, version):
+        for row in lineages.opened(conn, endpoint, version, segment=segment):
             if row["state"] != "pilot":
                 continue
             every = [s for scores in scores_by_label.values() for s in scores]
@@ -97,9 +105,21 @@ class Progress:
             if grid is not None:
                 lineages.fix_grid(conn, row, grid, after_item=items.newest(conn, endpoint))
 
-    def expire(self, conn: Connection, endpoint: str, now_us: int) -> list[Move]:
+    def retire(self, conn: Connection, endpoint: str) -> None:
+        """End what was earned for segments that the project names no more: nobody audits it from now on."""
+        names, why = self.specs[endpoint].automation.names(), "the project has no such segment any more"
+        for table, state in ((t.certificates, "valid"), (t.lineages, "open"), (t.lineages, "pilot")):
+            c = table.c
+            query = sa.select(table).where(c.endpoint == endpoint, c.state == state, c.segment.not_in(names))
+            for row in list(conn.execute(query).mappings()):
+                if table is t.certificates:
+                    certificates.end(conn, row, "lapsed", now_us=self.state.now_us(), cause=why)
+                else:
+                    lineages.close(conn, row, why)
+
+    def expire(self, conn: Connection, endpoint: str, now_us: int, *, segment: str = "") -> list[Move]:
         moves = []
-        for row in certificates.in_force(conn, endpoint):
+        for row in certificates.in_force(conn, endpoint, segment):
             used = row["decisions"] is not None and row["decided"] >= row["decisions"]
             if row["expires_us"] > now_us and not used:
                 continue
@@ -109,9 +129,11 @@ class Progress:
             moves.append(_move(row, "lapsed", f"the certificate of {row['version']} {row['side']!r} lapsed"))
         return moves
 
-    def revoke(self, conn: Connection, endpoint: str, version: str, now_us: int) -> list[Move]:
+    def revoke(
+        self, conn: Connection, endpoint: str, version: str, now_us: int, *, segment: str = ""
+    ) -> list[Move]:
         moves = []
-        for row in certificates.in_force(conn, endpoint):
+        for row in certificates.in_force(conn, endpoint, segment):
             if row["version"] != version:
                 continue
             side = row["side"]
@@ -125,6 +147,7 @@ class Progress:
                 now_us=now_us,
                 wait_us=self.wait_us,
                 by=certificates.loss_of(row),
+                segment=segment,
             )
             if certificates.audit(conn, row, labels, last_item=last):
                 cause = f"audits contradict the bound of {100 * row['bound']:g} %"
@@ -133,10 +156,12 @@ class Progress:
                 moves.append(_move(row, "revoked", f"the certificate of {version} {side!r} is revoked: {cause}"))
         return moves
 
-    def collect(self, conn: Connection, endpoint: str, version: str, now_us: int) -> list[Move]:
+    def collect(
+        self, conn: Connection, endpoint: str, version: str, now_us: int, *, segment: str = ""
+    ) -> list[Move]:
         spec = self.specs[endpoint].automation.certificate
         moves = []
-        for row in lineages.opened(conn, endpoint, version):
+        for row in lineages.opened(conn, endpoint, version, segment=segment):
             if row["state"] == "pilot":
                 if lineages.run_pilot(conn, row, spec):
                     moves.append(_move(row, "grid", f"the thresholds of {version} {row['side']!r} are fixed"))
@@ -175,20 +200,22 @@ class Progress:
 
     def _after_superseding(self, conn: Connection, line: sa.RowMapping, *, renewed: bool) -> None:
         """End renewals of the old threshold; after a renewal the search for a bolder one starts afresh."""
-        for row in lineages.opened(conn, line["endpoint"], line["version"]):
+        for row in lineages.opened(conn, line["endpoint"], line["version"], segment=line["segment"]):
             if row["side"] != line["side"]:
                 continue
             if lineages.counts_of(row).renewal:
                 lineages.close(conn, row, "its threshold was replaced or renewed")
             elif renewed:
                 lineages.close(conn, row, "renewed; the search goes on with newer labels")
-                grid = lineages.grid_of(row)
-                self.open(conn, row["endpoint"], row["version"], row["side"], bound=row["bound"], grid=grid)
+                grid = lineages.fixed_of(row)
+                names = row["endpoint"], row["version"], row["side"]
+                self.open(conn, *names, bound=row["bound"], grid=grid, segment=row["segment"])
 
-    def renew(self, conn: Connection, endpoint: str, version: str, now_us: int) -> None:
+    def renew(self, conn: Connection, endpoint: str, version: str, now_us: int, *, segment: str = "") -> None:
         """Open a renewal for every certificate that is past half of its life, by time or decisions."""
-        busy = {r["side"] for r in lineages.opened(conn, endpoint, version) if lineages.counts_of(r).renewal}
-        for row in certificates.in_force(conn, endpoint):
+        lines = lineages.opened(conn, endpoint, version, segment=segment)
+        busy = {r["side"] for r in lines if lineages.counts_of(r).renewal}
+        for row in certificates.in_force(conn, endpoint, segment):
             due = (row["issued_us"] + row["expires_us"]) // 2 <= now_us
             due = due or 2 * row["decided"] >= (row["decisions"] or math.inf)
             if row["version"] == version and due and row["side"] not in busy:
@@ -198,20 +225,22 @@ class Progress:
                     version,
                     row["side"],
                     bound=row["bound"],
-                    grid=[row["threshold"]],
+                    grid=lineage.Grid((row["threshold"],), (0,)),
                     renewal=True,
+                    segment=segment,
                 )
 
     def restart(self, conn: Connection, certificate: sa.RowMapping, why: str, *, keep_grid: bool) -> None:
         """Close the lineages behind a certificate and open one that counts only items from now on."""
-        endpoint, version, side = (certificate[k] for k in ("endpoint", "version", "side"))
-        grid: list[float] = []
-        for row in lineages.opened(conn, endpoint, version):
+        endpoint, version, side, segment = (certificate[k] for k in ("endpoint", "version", "side", "segment"))
+        grid: lineage.Grid | None = None
+        for row in lineages.opened(conn, endpoint, version, segment=segment):
             if row["side"] == side:
                 lineages.close(conn, row, why)
                 if not lineages.counts_of(row).renewal:
-                    grid = lineages.grid_of(row)
-        self.open(conn, endpoint, version, side, bound=certificate["bound"], grid=grid if keep_grid else ())
+                    grid = lineages.fixed_of(row)
+        kept = grid if keep_grid else None
+        self.open(conn, endpoint, version, side, bound=certificate["bound"], grid=kept, segment=segment)
 
     def open(
         self,
@@ -221,8 +250,9 @@ class Progress:
         side: str,
         *,
         bound: float,
-        grid: Sequence[float] = (),
+        grid: lineage.Grid | None = None,
         renewal: bool = False,
+        segment: str = "",
     ) -> None:
         spec = self.specs[endpoint].automation
         lineages.open_one(
@@ -231,15 +261,18 @@ class Progress:
             version,
             side,
             bound=bound,
-            delta=(1.0 - spec.certificate.confidence) / max(len(self.bounds(endpoint)), 1),
+            delta=(1.0 - spec.certificate.confidence) / max(len(self.bounds(endpoint, segment)), 1),
             now_us=self.state.now_us(),
             grid=grid,
             renewal=renewal,
             by=spec.loss,
+            segment=segment,
+            population=spec.population(segment),
         )
 
-    def bounds(self, endpoint: str) -> dict[str, float]:
-        spec = self.specs[endpoint].automation
+    def bounds(self, endpoint: str, segment: str = "") -> dict[str, float]:
+        """Return side -> bound of a segment; none where it may never be automated on evidence."""
+        spec = self.specs[endpoint].automation.of(segment)
         if spec.sides:
             return {label: side.errors for label, side in spec.sides.items()}
         return {"*": spec.errors} if spec.errors is not None else {}
@@ -247,7 +280,8 @@ class Progress:
 
 def _held(conn: Connection, line: sa.RowMapping) -> sa.RowMapping | None:
     key = (line["version"], line["side"])
-    held = [r for r in certificates.in_force(conn, line["endpoint"]) if (r["version"], r["side"]) == key]
+    valid = certificates.in_force(conn, line["endpoint"], line["segment"])
+    held = [r for r in valid if (r["version"], r["side"]) == key]
     return held[-1] if held else None
 
 
@@ -257,4 +291,4 @@ def _manifest_scores(conn: Connection, version: str) -> dict[str, list[float]]:
 
 
 def _move(row: sa.RowMapping, kind: Kind, sentence: str) -> Move:
-    return Move(row["endpoint"], kind, row["version"], row["side"], sentence)
+    return Move(row["endpoint"], kind, row["version"], row["side"], sentence, row["segment"])

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
-from tenure.deploy.automation import levels, lineage, lineages, policies
+from tenure.deploy.automation import certificates, levels, lineage, lineages, policies
 from tenure.scope.project import Automation as Spec
 from tenure.types import Level
 
@@ -18,13 +18,14 @@ MOVES = 20
 
 
 def automation(
-    conn: Connection, endpoint: str, *, spec: Spec, level: Level, evidence: levels.Evidence
+    conn: Connection, endpoint: str, segment: str, *, spec: Spec, level: Level, evidence: levels.Evidence
 ) -> dict[str, Any]:
-    """Return the whole page as JSON values."""
-    moves = _rows(conn, t.levels, endpoint, limit=MOVES)
-    policy = policies.newest(conn, endpoint)
+    """Return the whole page of one segment as JSON values."""
+    moves = _rows(conn, t.levels, endpoint, segment, limit=MOVES)
+    policy = policies.newest(conn, endpoint, segment)
     return {
         "endpoint": endpoint,
+        "segment": segment,
         "level": level.word,
         "max": spec.max,
         "since_us": moves[0]["at_us"] if moves else None,
@@ -43,9 +44,30 @@ def automation(
             "blind": policy.blind,
             "valid_until_us": policy.valid_until_ns // 1000,
         },
-        "lineages": [_lineage(row) for row in _rows(conn, t.lineages, endpoint, limit=100)],
-        "certificates": [_certificate(row) for row in _rows(conn, t.certificates, endpoint, limit=100)],
+        "lineages": [_lineage(row) for row in _rows(conn, t.lineages, endpoint, segment, limit=100)],
+        "certificates": [_certificate(row) for row in _rows(conn, t.certificates, endpoint, segment, limit=100)],
         "moves": [{**row, "numbers": json.loads(row["numbers"])} for row in moves],
+    }
+
+
+def row(
+    conn: Connection, endpoint: str, segment: str, *, spec: Spec, level: Level, evidence: levels.Evidence
+) -> dict[str, Any]:
+    """Return one segment in short: where it stands, what the next level waits for, how much is in force."""
+    moves = _rows(conn, t.levels, endpoint, segment, limit=1)
+    valid = certificates.in_force(conn, endpoint, segment)
+    lines = lineages.opened(conn, endpoint, segment=segment)
+    return {
+        "segment": segment,
+        "level": level.word,
+        "max": spec.max,
+        "since_us": moves[0]["at_us"] if moves else None,
+        "cause": moves[0]["cause"] if moves else "start of the project",
+        "next": Level(level + 1).word if level < Level.of(spec.max) else None,
+        "why_not_higher": why_not_higher(level, evidence, spec),
+        "labels": evidence.labels,
+        "certificates": len(valid),
+        "deltas": sorted({float(row["delta"]) for row in lines}),
     }
 
 
@@ -76,7 +98,8 @@ def _lineage(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rows(conn: Connection, table: sa.Table, endpoint: str, *, limit: int) -> list[dict[str, Any]]:
-    """Return the newest rows of an endpoint, newest first."""
-    query = sa.select(table).where(table.c.endpoint == endpoint).order_by(table.c.id.desc()).limit(limit)
+def _rows(conn: Connection, table: sa.Table, endpoint: str, segment: str, *, limit: int) -> list[dict[str, Any]]:
+    """Return the newest rows of a segment, newest first."""
+    query = sa.select(table).where(table.c.endpoint == endpoint, table.c.segment == segment)
+    query = query.order_by(table.c.id.desc()).limit(limit)
     return [dict(row) for row in conn.execute(query).mappings()]

@@ -22,9 +22,10 @@ from tenure.stats.reread import Rate
 TABLE_LIMIT = 5000
 
 
-def blind_table(conn: Connection, endpoint: str, version: str, *, after: int) -> Table:
-    """Return model against truth from blind, randomly drawn items with a higher number than `after`."""
-    query = _query(endpoint, version).where(t.review_items.c.number > after).limit(TABLE_LIMIT)
+def blind_table(conn: Connection, endpoint: str, version: str, *, after: int, segment: str = "") -> Table:
+    """Return model against truth from blind, randomly drawn items of a segment numbered higher than `after`."""
+    i = t.review_items.c
+    query = _query(endpoint, version).where(i.number > after, i.segment == segment).limit(TABLE_LIMIT)
     return Table.of((_text(row.value), _text(row.truth)) for row in conn.execute(query))
 
 

@@ -52,7 +52,7 @@ def verify(conn: Connection, certificate: int) -> Checked:
     difference: str | None
     if evidence is None:
         difference = "it was issued before evidence was kept with certificates"
-    elif evidence.method != certificates.METHOD:
+    elif evidence.method not in certificates.METHODS:
         difference = f"method {evidence.method} issued it, this is method {certificates.METHOD}"
     else:
         found, difference = _recount(conn, row, evidence)
@@ -64,7 +64,7 @@ def verify(conn: Connection, certificate: int) -> Checked:
 def _recount(conn: Connection, row: Row, evidence: Evidence) -> tuple[lineage.Counts, str | None]:
     """Count the items again; returns the counts and the first difference to the stored ones."""
     old = evidence.counts
-    new = lineage.start(evidence.grid, since=old.since, renewal=old.renewal, by=old.loss)
+    new = lineage.start(evidence.grid, since=old.since, starts=old.starts, renewal=old.renewal, by=old.loss)
     gaps, wrong, after = set(old.gaps), set(old.wrong), evidence.after_item
     while True:
         chunk = _chunk(conn, row, evidence, after)
@@ -87,7 +87,7 @@ def _chunk(conn: Connection, row: Row, evidence: Evidence, after: int) -> list[I
     sample: items.Sample = "audited" if evidence.counts.renewal else "fair"
     names = row["endpoint"], row["version"]
     by = evidence.counts.loss
-    found = items.read(conn, *names, side=row["side"], sample=sample, after=after, by=by)
+    found = items.read(conn, *names, side=row["side"], sample=sample, after=after, by=by, segment=row["segment"])
     return [x for x in found if x.number <= evidence.last_item]
 
 
@@ -130,6 +130,7 @@ def _row(conn: Connection, row: Row, evidence: Evidence) -> str | None:
     expected: dict[str, Any] = {
         "endpoint": line["endpoint"],
         "version": line["version"],
+        "segment": line["segment"],
         "side": line["side"],
         "bound": line["bound"],
         "delta": line["delta"],

@@ -27,10 +27,14 @@ class InForce(msgspec.Struct, frozen=True):
     policy: Policy
     stable: str | None
     routing: int = 0
+    segments: dict[str, Policy] = {}
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """How the rows of one chunk are decided; fields as in `records.PREDICTION`."""
+    """How the rows of one chunk are decided; fields as in `records.PREDICTION`.
+
+    `segments` has the rules of rows whose segment has a degree of automation of its own.
+    """
 
     policy: Policy
     level: Level
@@ -39,6 +43,11 @@ class Rules(msgspec.Struct, frozen=True):
     flags: int
     predict_only: bool
     review: bool
+    segments: dict[str, Rules] = {}
+
+    def of(self, segment: str) -> Rules:
+        """Return the rules for a row of a segment."""
+        return self.segments.get(segment, self)
 
 
 Force = Callable[[], InForce]
@@ -50,13 +59,18 @@ def in_force(
     """Read what is in force; a project that was never served gets its first policy, unless `write` is false."""
     with state.read() as conn:
         policy, stable = newest(conn, endpoint), rollouts.stable(conn, endpoint)
+        names = [name for name in automation.segments(endpoint) if name]
+        own = {name: newest(conn, endpoint, name) for name in names}
         routing = conn.execute(sa.select(sa.func.max(t.routing_tables.c.version))).scalar()
         if policy is None and not write:
             policy = Policy(0, automation.level_in(conn, endpoint))
-    if policy is None:
+        if not write:
+            own = {n: p or Policy(0, automation.level_in(conn, endpoint, n), segment=n) for n, p in own.items()}
+    if policy is None or None in own.values():
         with state.begin() as conn:
             policy = automation.policy(conn, endpoint)
-    return InForce(policy, stable, int(routing or 0))
+            own = {name: automation.policy(conn, endpoint, name) for name in names}
+    return InForce(policy, stable, int(routing or 0), {n: p for n, p in own.items() if p is not None})
 
 
 def rules(now: InForce, version: str, *, now_ns: int, watched: bool, predict_only: bool, review: bool) -> Rules:
@@ -72,11 +86,14 @@ def rules(now: InForce, version: str, *, now_ns: int, watched: bool, predict_onl
         predict_only: as the run was told.
         review: as the run was told.
     """
-    level = level_in_force(now.policy, now_ns=now_ns, watched=watched)
-    if version != now.stable:
-        level = min(level, Level.PARTIAL)
-    flags = Flag.BATCH | (Flag(0) if watched else Flag.DEGRADED)
-    return Rules(now.policy, level, now.routing, int(version != now.stable), int(flags), predict_only, review)
+    flags, other = Flag.BATCH | (Flag(0) if watched else Flag.DEGRADED), version != now.stable
+
+    def under(policy: Policy, segments: dict[str, Rules]) -> Rules:
+        level = level_in_force(policy, now_ns=now_ns, watched=watched)
+        level = min(level, Level.PARTIAL) if other else level
+        return Rules(policy, level, now.routing, int(other), int(flags), predict_only, review, segments)
+
+    return under(now.policy, {name: under(policy, {}) for name, policy in now.segments.items()})
 
 
 def check_stable(now: InForce, version: str, *, endpoint: str) -> None:

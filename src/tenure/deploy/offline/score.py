@@ -14,6 +14,7 @@ from tenure.clock import Clock
 from tenure.data.extract import Floats, extract, metric_names
 from tenure.data.frames import Encoder
 from tenure.data.records import By, Flag, Schema, Status, encode_id, prediction_schema
+from tenure.deploy import segments
 from tenure.deploy.decide import Draws, decide, draws
 from tenure.deploy.offline.force import Rules
 from tenure.deploy.offline.rows import DECIDED, Answered, Item, Rejected, Scored
@@ -74,6 +75,7 @@ class Scorer:
     def __init__(self, plan: Plan, pipeline: Pipeline, *, clock: Clock) -> None:
         self.plan, self._pipeline, self._clock = plan, pipeline, clock
         self._metrics = metric_names(plan.spec.input, plan.spec.fields)
+        self._segments = segments.reader_of(plan.spec)
         self.schema = self._schema()
         self._encoder = Encoder(self.schema)
 
@@ -91,8 +93,10 @@ class Scorer:
         answers = [(draft.fault, ()) if draft.fault else _pair(next(results)) for draft in drafts]
         each_us = (self._clock.monotonic_ns() - start) // 1000 // max(len(items), 1)
         ids = [encode_id(self.plan.run, seq_of(item.row), self.plan.secret) for item in items]
+        each = [self._rules_of(draft, rules) for draft in drafts]
         ruled = [
-            self._rule(answer, seq_of(item.row), rules) for (answer, _), item in zip(answers, items, strict=True)
+            self._rule(answer, seq_of(item.row), own)
+            for (answer, _), item, own in zip(answers, items, each, strict=True)
         ]
         answered, rejected = [], []
         for draft, id_, (answer, _), ruling in zip(drafts, ids, answers, ruled, strict=True):
@@ -100,7 +104,7 @@ class Scorer:
                 answered.append(self._answered(draft.item, id_, answer, ruling))
             else:
                 rejected.append(self.rejected(draft.item, id_, *_why(answer)))
-        frame = self._frame(drafts, answers, ruled, rules, each_us)
+        frame = self._frame(drafts, answers, ruled, each, each_us)
         return Scored(answered, rejected, frame, items[0].row)
 
     def _check(self, item: Item) -> _Draft:
@@ -117,6 +121,10 @@ class Scorer:
         except CaseError as error:
             return _Draft(item, None, None, error)
         return _Draft(item, value, extract(spec.input, value, spec.fields), None)
+
+    def _rules_of(self, draft: _Draft, rules: Rules) -> Rules:
+        """Return the rules of one row: those of its segment, where it has one."""
+        return rules if self._segments is None else rules.of(self._segments.of(draft.value, None))
 
     def _rule(self, answer: Any, seq: int, rules: Rules) -> _Ruled:
         if not isinstance(answer, Prediction):
@@ -149,10 +157,10 @@ class Scorer:
 
     def _frame(
         self, drafts: Sequence[_Draft], answers: Sequence[tuple[Any, tuple[int, ...]]],
-        ruled: Sequence[_Ruled], rules: Rules, each_us: int,
+        ruled: Sequence[_Ruled], each: Sequence[Rules], each_us: int,
     ) -> bytes:  # fmt: skip
         now_ns, rows = self._clock.now_ns(), len(drafts)
-        known = self._columns(drafts, answers, ruled, rules)
+        known = self._columns(drafts, answers, ruled, each)
         known |= {"t_ns": [now_ns] * rows, "latency_us": [min(each_us, _U32)] * rows}
         columns = {name: known.get(name, [_default(dtype)] * rows) for name, dtype in self.schema.columns}
         var = [
@@ -164,7 +172,7 @@ class Scorer:
 
     def _columns(
         self, drafts: Sequence[_Draft], answers: Sequence[tuple[Any, tuple[int, ...]]],
-        ruled: Sequence[_Ruled], rules: Rules,
+        ruled: Sequence[_Ruled], each: Sequence[Rules],
     ) -> dict[str, list[Any]]:  # fmt: skip
         rows = len(drafts)
         status = [_STATUS[type(answer)] for answer, _ in answers]
@@ -172,15 +180,15 @@ class Scorer:
         columns: dict[str, list[Any]] = {
             "seq": [seq_of(draft.item.row) for draft in drafts],
             "version": [0 if r else _NO_VERSION for r in ran],
-            "role": [rules.role] * rows,
+            "role": [rules.role for rules in each],
             "route": [int(r.route) for r in ruled],
             "by": [int(By.MODEL if r.route == Route.AUTO else By.NOBODY) for r in ruled],
-            "level": [int(rules.level)] * rows,
+            "level": [int(rules.level) for rules in each],
             "status": [int(s) for s in status],
             "flags": [int(r.flags) for r in ruled],
-            "policy": [rules.policy.id] * rows,
-            "routing": [rules.routing] * rows,
-            "audit_prob": [rules.policy.audit] * rows,
+            "policy": [rules.policy.id for rules in each],
+            "routing": [rules.routing for rules in each],
+            "audit_prob": [rules.policy.audit for rules in each],
             "share": [1.0] * rows,
             "confidence": [_confidence(answer) for answer, _ in answers],
             "number": [_number(answer) for answer, _ in answers],

@@ -68,6 +68,7 @@ def _item(item: NewItem, number: int, terms: Terms) -> dict[str, object]:
         "blind": int(item.blind),
         "pending": int(item.pending),
         "lottery": int(item.lottery),
+        "segment": item.segment,
         "record": None if item.record is None else dumps(item.record),
     }
 
@@ -75,4 +76,10 @@ def _item(item: NewItem, number: int, terms: Terms) -> dict[str, object]:
 def _prediction(pred: ItemPrediction) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(pred, name) for name in ItemPrediction.__struct_fields__}
     regions = store.boxes_text(pred.regions)
-    return row | {"value": dumps(pred.value), "regions": regions, "automated": int(pred.automated)}
+    why = None if pred.contributions is None else dumps(pred.contributions)
+    return row | {
+        "value": dumps(pred.value),
+        "regions": regions,
+        "automated": int(pred.automated),
+        "contributions": why,
+    }

@@ -34,6 +34,7 @@ class NewItem(msgspec.Struct, frozen=True, kw_only=True):
     arm: str = "stable"
     share: float = 1.0
     lottery: bool = False
+    segment: str = ""
     record: Any = None
     deadline_us: int = 0
 
@@ -49,15 +50,17 @@ class ItemPrediction(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float | None = None
     regions: tuple[Box, ...] = ()
     automated: bool = False
+    contributions: dict[str, float] | None = None
 
 
 class Suggestion(msgspec.Struct, frozen=True):
-    """The model's answer, for a reviewer who may see it."""
+    """The model's answer, and what moved it where the model says, for a reviewer who may see it."""
 
     version: str
     value: Value
     confidence: float | None
     regions: tuple[Box, ...]
+    contributions: dict[str, float] | None = None
 
 
 class Leased(msgspec.Struct, frozen=True, kw_only=True):

@@ -146,10 +146,10 @@ class Answering:
         predictions, times = outcome(batch)
         for work in works:
             work.queue_us = (batch.taken_ns - work.start_ns) // 1000
-        if type(predictions) is Scores and all(w.lane is works[0].lane and not w.gone for w in works):
+        if type(predictions) is Scores and not any(w.gone for w in works):
             for work, spent in zip(works, times, strict=True):
                 work.stage_us, work.status = spent, Status.OK
-            self._settle(works[0].lane, works, batch.items, predictions)
+            self._scored(works, batch.items, predictions)
             return
         items = batch.items or works[0].desk.batch([w.item for w in works])
         lanes: dict[int, list[int]] = {}
@@ -165,6 +165,19 @@ class Answering:
             of_lane = [works[i] for i in group]
             inputs = items if len(group) == len(works) else select(items, group)
             self._settle(of_lane[0].lane, of_lane, inputs, None)
+
+    def _scored(self, works: Sequence[Work], items: Sequence[Input], scores: Scores) -> None:
+        """Settle a classifier's answers: nearly always all of one lane, but segments share a version."""
+        lane = works[0].lane
+        if all(work.lane is lane for work in works):
+            self._settle(lane, works, items, scores)
+            return
+        lanes: dict[int, list[int]] = {}
+        for i, work in enumerate(works):
+            lanes.setdefault(id(work.lane), []).append(i)
+        for group in lanes.values():
+            of_lane = [works[i] for i in group]
+            self._settle(of_lane[0].lane, of_lane, select(items, group), scores.select(group))
 
     # Rule, log, reply
 

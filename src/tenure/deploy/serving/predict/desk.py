@@ -16,6 +16,7 @@ from tenure.data.frames import Column, Encoder
 from tenure.data.records import NO_LABEL, By, Flag, Kind, Status
 from tenure.data.schema import InputSchema
 from tenure.data.typed import Packed, RecordDecoder
+from tenure.deploy import segments
 from tenure.deploy.serving.predict.journal import Journal
 from tenure.deploy.serving.predict.work import Block, Lane, Work
 from tenure.model.answer import Scores
@@ -42,6 +43,7 @@ class Desk:
         self.output = output
         self.schema = InputSchema.of(spec)
         self.records = RecordDecoder(self.schema)
+        self.segments = segments.reader_of(spec)
         self.metrics = metric_names(spec.input, spec.fields)
         self.labels = output.labels if output.kind == "label" else ()
         self._fields = tuple(zip(self.records.names, self.records.kinds, strict=True))
