@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 @group.command("list")
 def list_(project: ProjectOption = None, endpoint: EndpointOption = None, json: JsonOption = False) -> None:
-    """List certificates, newest first: state, version, answer, counts.
+    """List certificates, newest first: state, version, segment, answer, counts.
 
     Example: `tenure certificate list`
     """
@@ -41,9 +41,11 @@ def list_(project: ProjectOption = None, endpoint: EndpointOption = None, json: 
         return
     for row in found:
         what = "all answers" if row["side"] == "*" else f"answers {row['side']!r}"
+        where = f"segment {row['segment']}, " if row["segment"] else ""
         print(
-            f"{row['id']}: {row['state']}, {row['version']}, {what}, confidence >= {row['threshold']:.4g}, "
-            f"{row['k']} errors in {row['n']}, since {show.when(row['issued_us'])}"
+            f"{row['id']}: {row['state']}, {row['version']}, {where}{what}, "
+            f"confidence >= {row['threshold']:.4g}, {row['k']} errors in {row['n']}, "
+            f"since {show.when(row['issued_us'])}"
         )
 
 

@@ -15,20 +15,21 @@ from tenure.types import Level
 
 
 class LevelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Move to a level; `approve` is the operator's approval of a move up."""
+    """Move to a level; `approve` is the operator's approval of a move up, `segment` the segment that moves."""
 
     endpoint: str
     to: Literal["human_only", "shadow", "assist", "partial", "full"]
     approve: bool = False
+    segment: str = ""
 
 
 def levels(services: Services, ask: Ask) -> dict[str, Any]:
-    """Return level, certificates, evidence, moves and the comparison with people of one endpoint."""
+    """Return level, certificates, evidence, moves and the comparison with people of an endpoint or a segment."""
     name = endpoint_of(services, ask.query.get("endpoint"))
-    report = services.automation.report(name)
+    report = services.automation.report(name, ask.query.get("segment") or "")
     up = services.project.endpoints[name].automation.certificate.up
     shadow = None
-    if report["version"]:
+    if report["version"] and not report["segment"]:  # the comparison is about all cases of the endpoint
         with services.state.read() as conn:
             shadow = shadow_report(conn, name, report["version"], settings=settings_of(services.project, name))
     return {**report, "up": up, "shadow": shadow, "now_us": services.state.now_us()}
@@ -38,9 +39,11 @@ def request_level(services: Services, ask: Ask) -> dict[str, Any]:
     """Move the level, if the evidence allows it."""
     body: LevelRequest = ask.body
     name = endpoint_of(services, body.endpoint)
-    answer = services.automation.request(name, Level.of(body.to), by=ask.who.name, approve=body.approve)
+    answer = services.automation.request(
+        name, Level.of(body.to), by=ask.who.name, approve=body.approve, segment=body.segment
+    )
     services.publish()
-    return {"endpoint": name, "answer": msgspec.to_builtins(answer)}
+    return {"endpoint": name, "segment": body.segment, "answer": msgspec.to_builtins(answer)}
 
 
 ROUTES = (
@@ -50,7 +53,7 @@ ROUTES = (
         VIEW,
         levels,
         "Level, certificates, evidence and agreement of an endpoint",
-        query={"endpoint": "its name"},
+        query={"endpoint": "its name", "segment": "one of its segments; without it the endpoint's own level"},
     ),
     Route("POST", "/api/levels", OPERATE, request_level, "Move the degree of automation", LevelRequest),
     *shadow_page.ROUTES,

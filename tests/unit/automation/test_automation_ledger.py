@@ -87,6 +87,7 @@ class World:
         state: str = "resolved",
         source: str = "single",
         score: float | None = None,
+        segment: str = "",
     ) -> list[str]:
         """Add items that people have judged."""
         now, done = self.state.now_us(), state == "resolved"
@@ -105,6 +106,7 @@ class World:
                 "level": level,
                 "version": version,
                 "lottery": lottery,
+                "segment": segment,
                 "created_us": now,
                 "resolved_us": now if done else None,
                 "truth": json.dumps(truth) if done else None,

@@ -249,7 +249,7 @@ class Automation:
             rows = [self._row(conn, endpoint, name, stable) for name in names]
             told = bias.as_json(bias.of(conn, endpoint, spec, segment))
         by = spec.automation.segments.by if spec.automation.segments else None
-        return {**page, "bias": told, "by": by, "segments": rows}
+        return {**page, "bias": told, "by": by, "segments": rows, "promise": report.promise(spec.automation)}
 
     def _row(self, conn: Connection, endpoint: str, segment: str, stable: str | None) -> dict[str, Any]:
         evidence, level = self.evidence(conn, endpoint, stable, segment), self.level_in(conn, endpoint, segment)
