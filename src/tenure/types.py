@@ -70,13 +70,16 @@ class Box(msgspec.Struct, frozen=True, array_like=False, omit_defaults=True):
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     """One answer of a model.
 
-    `confidence` is in [0, 1] or None; without it an endpoint cannot be `partial`.
+    `confidence` is in [0, 1] or None; without it an endpoint cannot be `partial`. `contributions` says how much
+    each field moved the answer: positive speaks for it, and raised a number. Reviewers who may see the answer see
+    them; clients do not get them.
     """
 
     value: Value
     confidence: float | None = None
     probabilities: dict[str, float] | None = None
     regions: tuple[Box, ...] = ()
+    contributions: dict[str, float] | None = None
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -95,7 +95,7 @@ def run(url: str, folder: Path, items: int) -> State:
     for person in people:
         person.start()
     for person in people:
-        person.join(timeout=240)
+        person.join(timeout=800)
     codes = [person.exitcode for person in people]
     assert {codes[n] for n in range(READERS) if n not in mortal} == {0}
     assert -signal.SIGKILL in codes
@@ -116,8 +116,8 @@ def check(state: State, folder: Path) -> None:
             assert (row["truth"], row["source"]) == (f'"{standing.truth}"', standing.source)  # V4
     for row in rows:
         by_item[row["item"]].append(row)
-    met = [(draws.get(row["item"], row["item"]), row["reader"], row["item"] in draws) for row in rows]
-    assert len(met) == len(set(met))  # V2: nobody judges an item twice
+    met = [(draws.get(row["item"], row["item"]), row["reader"]) for row in rows]
+    assert len(met) == len(set(met))  # V2: nobody judges an item twice, nor as gold what they read otherwise
     for row in items:
         counted = [r for r in by_item[row["id"]] if not r["late"]]
         first = [r for r in counted if r["role"] == "reader"]
@@ -141,7 +141,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return postgres.new_database(request.getfixturevalue("postgres_url"))
 
 
-@pytest.mark.parametrize("items", [60, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("items", [60, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_invariants_hold_with_twenty_processes_of_which_some_die(url: str, tmp_path: Path, items: int) -> None:
     folder = tmp_path / "receipts"
     folder.mkdir()

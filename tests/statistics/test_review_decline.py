@@ -20,12 +20,14 @@ def test_false_alarms_short(rate: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("rate", [0.005, 0.02, 0.05, 0.1, 0.3, 0.5])
 def test_false_alarms(rate: float) -> None:
     assert clopper_pearson(alarms(rate, runs=1500, answers=600, alpha=0.05), 1500)[0] <= 0.05
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_power() -> None:
     rng = np.random.default_rng(7)
     found = [decline([*(rng.random(250) > 0.05), *(rng.random(400) > 0.3)]).fallen_at for _ in range(200)]

@@ -89,6 +89,7 @@ PREDICTION: Columns = (
 """Fixed columns; then `stage_us:<stage>` (<f4) per stage and `x:<metric>` (<f4) per input metric.
 
 Variable part: msgpack of {value, regions, probabilities, reason, record, text, unit, at}; absent keys are None.
+Rows that people judge may have `contributions`, which go into the review item and are not sealed.
 Where the schema names `labels` and `fields`, the usual values stand in columns instead: `label` (<u2, index into
 `labels`; 65535 = see the variable part), `p:<label>` (<f4, NaN = none), `f:<field>` (<f8, NaN = null).
 """

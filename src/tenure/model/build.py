@@ -190,7 +190,8 @@ def _rehearse(draft: Bundle, trusted: Trust) -> Bundle:
         if isinstance(answer, Failed):
             raise ModelError(f"the sample is not answered: {answer.reason}", at="sample")
         worth = _confidence(loaded[-1].thing, answer)
-        made = msgspec.structs.replace(draft.manifest, expected=answer, confidence=worth)
+        expected = msgspec.structs.replace(answer, contributions=None)
+        made = msgspec.structs.replace(draft.manifest, expected=expected, confidence=worth)
         rehearsed = Bundle(draft.path, made, made.sha())
         smoke_test(pipeline, rehearsed)
     finally:

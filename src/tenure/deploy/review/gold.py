@@ -68,7 +68,8 @@ def take(conn: Connection, endpoint: str, reader: str, *, point: float, now_us: 
     """
     met = sa.exists().where(_J.item == _G.item, _J.reader == reader)
     drawn = sa.exists().where(_D.item == _G.item, _D.reader == reader)
-    query = sa.select(_G.item).where(_G.endpoint == endpoint, _G.retired_us.is_(None), ~met, ~drawn)
+    held = sa.exists().where(t.leases.c.item == _G.item, t.leases.c.reader == reader)
+    query = sa.select(_G.item).where(_G.endpoint == endpoint, _G.retired_us.is_(None), ~met, ~drawn, ~held)
     left = list(conn.execute(query.order_by(_G.item).limit(_CANDIDATES)).scalars())
     if not left:
         return None

@@ -200,8 +200,14 @@ def _suggestion(conn: Connection, row: store.Row) -> Suggestion | None:
     found = conn.execute(query).mappings().first()
     if found is None:
         return None
-    value = json.loads(found["value"])
-    return Suggestion(found["version"], value, found["confidence"], store.boxes(found["regions"]))
+    why = found["contributions"]
+    return Suggestion(
+        version=found["version"],
+        value=json.loads(found["value"]),
+        confidence=found["confidence"],
+        regions=store.boxes(found["regions"]),
+        contributions=None if why is None else json.loads(why),
+    )
 
 
 def lease_of(conn: Connection, item: str, reader: str) -> RowMapping | None:

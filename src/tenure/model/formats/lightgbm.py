@@ -9,7 +9,8 @@ from typing import Any
 
 from tenure.errors import ModelError
 from tenure.model.formats import extras
-from tenure.model.formats.tabular import Kind, Raw, Tabular, confidence_of, wide_features_of
+from tenure.model.formats.contributions import explained, tried
+from tenure.model.formats.tabular import Kind, Raw, Tabular, columns_of, confidence_of, wide_features_of
 from tenure.types import Failed, Prediction
 
 ENDINGS = (".txt",)
@@ -22,7 +23,12 @@ class LightgbmModel(Tabular):
     """A booster as a stage: classes with probabilities for classifiers, a number without confidence otherwise.
 
     Categories of a pandas data frame, which the file names, are found among the fields that are texts.
+
+    Args:
+        contributions: say how much each field moved an answer; costs many times what the answer does.
     """
+
+    contributions: bool = False
 
     def load(self, files: Path) -> None:
         """Read the file."""
@@ -41,13 +47,27 @@ class LightgbmModel(Tabular):
         self._categories = self._own_categories(head)
         self._kind: Kind = "probability" if head.get("objective", "").split(" ")[0] in _CHANCES else "number"
         self.confidence = confidence_of(self._kind)
+        if self.contributions:
+            tried(self._explain, self._booster.num_feature(), self.file)
 
     def predict(self, batch: list[Any]) -> Sequence[Prediction | Failed]:
         """Answer a batch of records or of arrays of features."""
         rows = wide_features_of(batch, self._features, self.file, categories=self._categories)
         if rows.shape[1] != self._booster.num_feature():
             raise ModelError(f"{self.file} takes {self._booster.num_feature()} features, got {rows.shape[1]}")
-        return self.answers(Raw(self._kind, self._booster.predict(rows, num_threads=1)))
+        raw = Raw(self._kind, self._booster.predict(rows, num_threads=1))
+        if not self.contributions:
+            return self.answers(raw)
+        labels = self.classes(raw) if self._kind == "probability" else ()
+        return explained(
+            self.answers(raw), self._explain(rows), names=columns_of(batch, self._features), labels=labels
+        )
+
+    def _explain(self, rows: Any) -> Any:
+        """Return contributions without the baseline, which stands behind the fields of each class."""
+        found = self._booster.predict(rows, pred_contrib=True, num_threads=1)
+        each = found.reshape(len(rows), -1, self._booster.num_feature() + 1)[:, :, :-1]
+        return each[:, 0] if each.shape[1] == 1 else each
 
     def _own_categories(self, head: dict[str, str]) -> dict[str, tuple[str, ...]]:
         """Return category -> its values in the order of their numbers; the file lists them without names."""

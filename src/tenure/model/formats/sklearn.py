@@ -20,7 +20,8 @@ import numpy as np
 from tenure.errors import ModelError
 from tenure.model.columns import Columns
 from tenure.model.formats import extras
-from tenure.model.formats.tabular import MAX_BYTES, Raw, Tabular, confidence_of, wide_features_of
+from tenure.model.formats.contributions import explained, linear, refused
+from tenure.model.formats.tabular import MAX_BYTES, Raw, Tabular, columns_of, confidence_of, wide_features_of
 from tenure.model.trust import NOTHING
 from tenure.scope.project import Trust
 from tenure.types import Failed, Prediction
@@ -37,7 +38,12 @@ class SklearnModel(Tabular):
     `predict_proba` gives probabilities, `decision_function` margins, `predict(return_std=True)` a number with its
     90 % interval, `predict` alone an answer without confidence. Estimators that name columns of different types
     (a `ColumnTransformer`) get a table with the records' fields, all others a matrix of float64.
+
+    Args:
+        contributions: say how much each field moved an answer; for linear models, also behind scalers.
     """
+
+    contributions: bool = False
 
     def allow(self, trust: Trust) -> None:
         """Take the operator's word; called before `load`."""
@@ -55,11 +61,20 @@ class SklearnModel(Tabular):
         warnings.filterwarnings("ignore", message="X does not have valid feature names")  # they are in order here
         self._as_table = any(type(part).__name__ == "ColumnTransformer" for part in _parts(self._estimator))
         self._run = self._runner()
+        self._explain = linear(self._estimator) if self.contributions else None
+        if self.contributions and self._explain is None:
+            raise refused(self.file, "it is no linear model, alone or behind scalers")
 
     def predict(self, batch: list[Any]) -> Sequence[Prediction | Failed]:
         """Answer a batch of records or of arrays of features."""
         rows = self._table(batch) if self._as_table else wide_features_of(batch, self._features, self.file)
-        return self.answers(self._run(rows))
+        raw = self._run(rows)
+        if self._explain is None:
+            return self.answers(raw)
+        labels = self.classes(raw) if raw.kind in ("probability", "margin") else ()
+        return explained(
+            self.answers(raw), self._explain(rows), names=columns_of(batch, self._features), labels=labels
+        )
 
     def _table(self, batch: list[Any]) -> Any:
         if not isinstance(batch[0], dict):

@@ -84,16 +84,16 @@ class Tabular:
     def answers(self, raw: Raw) -> Sequence[Prediction | Failed]:
         """Return a model's numbers as answers."""
         if raw.kind == "probability":
-            return _by_chance(raw, self._names(raw), self.file)
+            return _by_chance(raw, self.classes(raw), self.file)
         if raw.kind == "margin":
-            return _by_margin(raw, self._names(raw))
+            return _by_margin(raw, self.classes(raw))
         if raw.kind == "interval":
             return _by_interval(raw, self.scale)
         if raw.kind == "number":
             return [_number(value) for value in raw.values.reshape(-1).tolist()]
         return [Prediction(str(value)) for value in raw.values.reshape(-1).tolist()]
 
-    def _names(self, raw: Raw) -> tuple[str, ...]:
+    def classes(self, raw: Raw) -> tuple[str, ...]:
         """Return the classes' names, which no batch changes."""
         width = raw.values.shape[1:]
         if self._named is None or self._named[:2] != (raw.classes, width):
@@ -129,6 +129,15 @@ def features_of(batch: Sequence[Any], names: Sequence[str], file: str) -> npt.ND
     if isinstance(batch, Rows) or isinstance(batch[0], dict):
         return matrix(batch, names)
     return np.stack([np.asarray(item, dtype=np.float32) for item in _arrays(batch, file)])
+
+
+def columns_of(batch: Sequence[Any], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the columns that `features_of` makes; of arrays without names none."""
+    if names:
+        return tuple(names)
+    if isinstance(batch, Rows):
+        return batch.names
+    return tuple(Columns(batch)) if isinstance(batch[0], dict) else ()
 
 
 def wide_features_of(

@@ -12,7 +12,8 @@ import numpy as np
 
 from tenure.errors import ModelError
 from tenure.model.formats import extras
-from tenure.model.formats.tabular import Kind, Raw, Tabular, confidence_of, features_of, softmax
+from tenure.model.formats.contributions import explained, refused, tried
+from tenure.model.formats.tabular import Kind, Raw, Tabular, columns_of, confidence_of, features_of, softmax
 from tenure.types import Failed, Prediction
 
 ENDINGS = (".json", ".ubj")
@@ -27,7 +28,12 @@ class XgboostModel(Tabular):
 
     `binary:*` and `multi:*` are classes with probabilities (`binary:hinge`: margins), `reg:quantileerror` with
     several levels a number with an interval, all others a number without confidence.
+
+    Args:
+        contributions: say how much each field moved an answer; costs many times what the answer does.
     """
+
+    contributions: bool = False
 
     def load(self, files: Path) -> None:
         """Open the file for one thread, since the workers are the parallelism."""
@@ -48,6 +54,11 @@ class XgboostModel(Tabular):
         self._levels = _levels(learner["objective"])
         self._kind = self._kind_of()
         self.confidence = confidence_of(self._kind)
+        self._matrix = xgboost.DMatrix
+        if self.contributions and self._kind == "interval":
+            raise refused(self.file, "it answers several quantiles at once")
+        if self.contributions:
+            tried(self._explain, self._booster.num_features(), self.file)
 
     def predict(self, batch: list[Any]) -> Sequence[Prediction | Failed]:
         """Answer a batch of records or of arrays of features."""
@@ -58,7 +69,18 @@ class XgboostModel(Tabular):
         values = self._booster.inplace_predict(
             rows, predict_type="margin" if linear else "value", validate_features=False
         )
-        return self.answers(Raw(self._kind, self._linked(values), levels=self._levels))
+        raw = Raw(self._kind, self._linked(values), levels=self._levels)
+        if not self.contributions:
+            return self.answers(raw)
+        labels = self.classes(raw) if self._kind in ("probability", "margin") else ()
+        return explained(
+            self.answers(raw), self._explain(rows), names=columns_of(batch, self._features), labels=labels
+        )
+
+    def _explain(self, rows: Any) -> Any:
+        """Return contributions without the baseline, which stands behind the fields."""
+        table = self._matrix(rows, nthread=1)
+        return self._booster.predict(table, pred_contribs=True, validate_features=False)[..., :-1]
 
     def _linked(self, values: Any) -> Any:
         """Return probabilities where the objective itself would give the class or the score before the link."""

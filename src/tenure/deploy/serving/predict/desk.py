@@ -248,6 +248,7 @@ class Desk:
                 parts |= _input(items[i])
             if scores is None:
                 parts |= said(w.prediction, self._label_of)
+                parts["contributions"] = _for_people(w)
             out.append(_pack({k: v for k, v in parts.items() if v is not None}))
         return out
 
@@ -316,6 +317,12 @@ def said(prediction: Prediction | Failed | None, labels: Any = ()) -> dict[str, 
         return {"regions": regions}
     chances = None if labels else prediction.probabilities
     return {"value": prediction.value, "regions": regions, "probabilities": chances}
+
+
+def _for_people(work: Work) -> dict[str, float] | None:
+    """Return what moved the answer, where people get the request to judge."""
+    seen = work.route == Route.PENDING or work.flags & Flag.AUDITED
+    return work.prediction.contributions if seen and isinstance(work.prediction, Prediction) else None
 
 
 def as_logged(prediction: Prediction | Failed) -> Prediction | Failed:
