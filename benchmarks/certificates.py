@@ -18,6 +18,8 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +31,21 @@ from rich.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOKS = 25
+FEW, FEW_ON = 1000, ("magnetic tiles", "spoken digits", "CIFAR-10H, one person")
+"""A study with few labels, at the first bound of these data sets."""
 CHECKED = 3
 """Draws of each data set and bound that the production code repeats label by label."""
 
 
-def measure(population: Population, bound: float, runs: int, *, python: Path | None, tick: Any) -> dict[str, Any]:
+def measure(
+    population: Population, bound: float, runs: int, *, family: int, python: Path | None, tick: Any
+) -> dict[str, Any]:
     """Return one row: false claims, shares and refusals of every method."""
     batch = population.labels // LOOKS
     evidence = d.Evidence(bound, population.labels)
-    found = [d.draw(population, seed, population.labels) for seed in range(runs)]
+    found = [d.draw(population, seed, population.labels, family=family) for seed in range(runs)]
     grids = [d.grid_of(each, bound, population.labels) for each in found]
-    ours, naive = [], []
+    ours, naive, evenly = [], [], []
     for i, (each, grid) in enumerate(zip(found, grids, strict=True)):
         score, wrong = population.score[each.rows], population.wrong[each.rows]
         made = d.claims(score, wrong, grid, evidence=evidence, batch=batch)
@@ -47,10 +53,18 @@ def measure(population: Population, bound: float, runs: int, *, python: Path | N
             check(made, d.by_the_service(score, wrong, grid, bound=bound, batch=batch))
         ours.append(made.tenure)
         naive.append(made.naive)
+        evenly.append(
+            d.claims(score, wrong, d.even(each, bound, population.labels), evidence=evidence, batch=batch).tenure
+        )
         tick()
-    looks = {"tenure": np.array(ours), "naive_peeked": np.array(naive), "naive": np.array(naive)[:, -1:]}
+    looks = {
+        "tenure": np.array(ours),
+        "even": np.array(evenly),
+        "naive_peeked": np.array(naive),
+        "naive": np.array(naive)[:, -1:],
+    }
     if python:
-        said = peer.ask(python, population, found, grids=grids, bound=bound, batch=batch)
+        said = peer.ask(python, population, found, grids=[g.thresholds for g in grids], bound=bound, batch=batch)
         looks |= {
             "mapie": said["default"][:, -1:], "mapie_peeked": said["default"],
             "mapie_grid": said["grid"][:, -1:], "mapie_grid_peeked": said["grid"],
@@ -95,6 +109,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="60 draws, rough figures")
     parser.add_argument("--draws", type=int, default=500, help="of each data set and bound")
+    parser.add_argument("--family", type=int, default=d.FAMILY, help="of the draws' seeds")
     parser.add_argument("--only", nargs="+", choices=list(SOURCES), default=list(SOURCES), help="data sets")
     parser.add_argument("--peers", action="store_true", help="install MAPIE where it is missing")
     parser.add_argument(
@@ -116,12 +131,15 @@ def main() -> int:
         peer.install(told.cache)
     python, runs = peer.home(told.cache), 60 if told.quick else told.draws
     populations, shifts = load(told.data, told.only)
+    few = [replace(p, bounds=p.bounds[:1], labels=FEW) for p in populations if p.name in FEW_ON]
+    populations = [*populations, *few]
     rows = []
     with Progress() as progress:
         bar = progress.add_task("draws", total=runs * sum(len(p.bounds) for p in populations))
         for population in populations:
             for bound in population.bounds:
-                rows.append(measure(population, bound, runs, python=python, tick=lambda: progress.advance(bar)))
+                tick = partial(progress.advance, bar)
+                rows.append(measure(population, bound, runs, family=told.family, python=python, tick=tick))
     moved = [r for each in shifts for r in audits.shifted(each, runs)]
     ends = audits.table(2 * runs, np.random.default_rng(3))
     limit = d.DELTA + 3 * float(np.sqrt(d.DELTA * (1 - d.DELTA) / runs))
@@ -135,7 +153,7 @@ def main() -> int:
     else:
         print("\nMAPIE did not take part; --peers installs it")
     told.out.parent.mkdir(parents=True, exist_ok=True)
-    body = {"draws": runs, "delta": d.DELTA, "peers": list(peer.PINS) if python else [], "rows": rows,
+    body = {"draws": runs, "family": told.family, "delta": d.DELTA, "peers": list(peer.PINS) if python else [], "rows": rows,
             "shifts": moved, "audits": ends}  # fmt: skip
     told.out.write_text(json.dumps(body, indent=1) + "\n")
     print(f"\nfigures: {told.out}")

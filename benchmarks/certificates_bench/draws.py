@@ -14,6 +14,9 @@ from tenure.stats import certificate
 
 DELTA = 0.05
 PILOT = 1000
+FAMILY = 20_261_126
+"""Of the draws' seeds; the starts of the fallback procedure were chosen on another one."""
+
 NOTHING = np.inf
 """The threshold of a method that claims nothing."""
 
@@ -26,13 +29,13 @@ class Draw:
     rows: npt.NDArray[np.int64]
 
 
-def draw(population: Population, seed: int, size: int) -> Draw:
-    rng = np.random.default_rng((20_261_125, seed))
+def draw(population: Population, seed: int, size: int, *, family: int = FAMILY) -> Draw:
+    rng = np.random.default_rng((family, seed))
     n = len(population.score)
     return Draw(population.score[rng.integers(n, size=PILOT)], rng.integers(n, size=size))
 
 
-def grid_of(found: Draw, bound: float, planned: int) -> list[float]:
+def grid_of(found: Draw, bound: float, planned: int) -> lineage.Grid:
     """Return the thresholds as the service fixes them."""
     counts = lineage.pilot(lineage.Counts(), found.pilot.tolist(), PILOT)
     grid = lineage.grid_of(counts, bound=bound, delta=DELTA, wanted=PILOT, planned=planned)
@@ -65,8 +68,16 @@ class Claims:
     log_e: Floats
 
 
-def claims(score: Floats, wrong: Bools, grid: list[float], *, evidence: Evidence, batch: int) -> Claims:
+def even(found: Draw, bound: float, planned: int) -> lineage.Grid:
+    """Return grid and starts as method 1 fixed them: always four starts, evenly spaced."""
+    cuts = certificate.make_grid(found.pilot.tolist(), bound=bound, delta=DELTA, planned=planned)
+    return lineage.Grid(tuple(cuts), certificate.even_starts(len(cuts)))
+
+
+def claims(score: Floats, wrong: Bools, fixed: lineage.Grid, *, evidence: Evidence, batch: int) -> Claims:
     """Return what both methods claim after every `batch` labels, on the same grid."""
+    grid = fixed.thresholds
+    starts = fixed.starts or ()
     above = score[:, None] >= np.asarray(grid)[None, :]
     n, k = above.cumsum(axis=0), (above & wrong[:, None]).cumsum(axis=0)
     looks = len(score) // batch
@@ -75,16 +86,17 @@ def claims(score: Floats, wrong: Bools, grid: list[float], *, evidence: Evidence
     tenure, naive = np.full(looks, NOTHING), np.full(looks, NOTHING)
     n, k = n[batch - 1 :: batch], k[batch - 1 :: batch]
     for i in range(looks):
-        valid = certificate.valid_set(np.exp(-log_e[i]), DELTA)
+        valid = certificate.valid_set(np.exp(-log_e[i]), DELTA, starts)
         fine = np.flatnonzero((n[i] > 0) & (k[i] <= evidence.bound * n[i]))
         tenure[i] = grid[valid[-1]] if valid else NOTHING
         naive[i] = grid[fine[-1]] if len(fine) else NOTHING
     return Claims(tenure, naive, log_e)
 
 
-def by_the_service(score: Floats, wrong: Bools, grid: list[float], *, bound: float, batch: int) -> Claims:
+def by_the_service(score: Floats, wrong: Bools, fixed: lineage.Grid, *, bound: float, batch: int) -> Claims:
     """Return tenure's claims by the code that runs in production, label by label; slow."""
-    counts, found = lineage.start(grid, since=0), []
+    grid = fixed.thresholds
+    counts, found = lineage.start(grid, since=0, starts=fixed.starts), []
     labels = [Label(i, float(s), bool(w), False) for i, (s, w) in enumerate(zip(score, wrong, strict=True))]
     for i in range(0, len(labels), batch):
         counts = lineage.advance(counts, grid, bound, labels[i : i + batch])

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,13 @@ def install(cache: Path) -> None:
 
 
 def ask(
-    python: Path, population: Population, draws: list[Draw], *, grids: list[list[float]], bound: float, batch: int
+    python: Path,
+    population: Population,
+    draws: list[Draw],
+    *,
+    grids: list[Sequence[float]],
+    bound: float,
+    batch: int,
 ) -> dict[str, Floats]:
     """Return MAPIE's thresholds per draw after every batch, inf for nothing, and `lost` draws.
 

@@ -8,7 +8,7 @@ Row = dict[str, Any]
 ENDS = {"revoke": "revoked", "renew": "renewed"}
 
 NAMES = {
-    "tenure": "tenure", "mapie": "MAPIE, one look", "mapie_peeked": "MAPIE, each batch",
+    "tenure": "tenure", "even": "tenure, four even starts", "mapie": "MAPIE, one look", "mapie_peeked": "MAPIE, each batch",
     "mapie_grid": "MAPIE on tenure's grid, one look", "mapie_grid_peeked": "MAPIE on tenure's grid, each batch",
     "naive": "plug-in, one look", "naive_peeked": "plug-in, each batch",
 }  # fmt: skip
@@ -21,23 +21,27 @@ def coverage(rows: list[Row]) -> str:
 
 def automated(rows: list[Row]) -> str:
     """Return a line per data set and bound: mean true share automated at the planned number of labels."""
-    return _methods(rows, "share", "share automated, mean", ("oracle", "tenure", "mapie", "mapie_grid", "naive"))
+    return _methods(
+        rows, "share", "share automated, mean", ("oracle", "tenure", "even", "mapie", "mapie_grid", "naive")
+    )
 
 
 def nothing(rows: list[Row]) -> str:
-    return _methods(rows, "nothing", "draws without a claim", ("tenure", "mapie", "mapie_grid"))
+    return _methods(rows, "nothing", "draws without a claim", ("tenure", "even", "mapie", "mapie_grid"))
 
 
 def half(rows: list[Row]) -> str:
     """Return how tenure's share grows with the labels."""
     lines = [
-        "| data | bound | oracle | at 1/5 of the labels | at 2/5 | at all |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| data | bound | labels | oracle | at 1/5 of the labels | at 2/5 | at all |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for r in rows:
         cells = [f"{r['growth'][i]:.1%}" for i in (0, 1, 2)]
         lines.append(
-            f"| {r['data']} | {r['bound']:.0%} | {r['share']['oracle']:.1%} | " + " | ".join(cells) + " |"
+            f"| {r['data']} | {r['bound']:.0%} | {r['labels']:,} | {r['share']['oracle']:.1%} | "
+            + " | ".join(cells)
+            + " |"
         )
     return "\n".join(lines)
 

@@ -22,11 +22,11 @@ def labels_of(scores: np.ndarray, wrong: np.ndarray, missing: np.ndarray | None 
     ]
 
 
-def grid(rng: np.random.Generator, planned: int = 1500) -> list[float]:
+def fixed(rng: np.random.Generator, planned: int = 1500) -> tuple[lineage.Counts, tuple[float, ...]]:
     counts = lineage.pilot(lineage.Counts(), rng.random(500).tolist(), 500)
     found = lineage.grid_of(counts, bound=BOUND, delta=DELTA, wanted=500, planned=planned)
     assert found is not None
-    return found
+    return lineage.start(found.thresholds, since=0, starts=found.starts), found.thresholds
 
 
 @pytest.mark.parametrize("runs", RUNS)
@@ -35,8 +35,7 @@ def test_a_lineage_claims_too_much_rarely_however_often_it_is_asked(runs: int) -
     rng = np.random.default_rng(51)
     false = 0
     for _ in range(runs):
-        cuts = grid(rng)
-        counts = lineage.start(cuts, since=0)
+        counts, cuts = fixed(rng)
         for _ in range(80):
             batch = labels_of(rng.random(25), rng.random(25) < BOUND * 1.0001)
             counts = lineage.advance(counts, cuts, BOUND, batch)
@@ -51,8 +50,7 @@ def test_good_models_are_certified_in_time() -> None:
     rng = np.random.default_rng(52)
     needed = []
     for _ in range(20):
-        cuts = grid(rng)
-        counts = lineage.start(cuts, since=0)
+        counts, cuts = fixed(rng)
         while not lineage.valid(counts, DELTA) and counts.labels < 3000:
             scores = rng.random(25)
             wrong = rng.random(25) < 0.3 * np.exp(-8.0 * scores)
@@ -86,12 +84,10 @@ def test_score_selected_labels_would_lie() -> None:
 
 def test_missing_labels_never_help() -> None:
     rng = np.random.default_rng(54)
-    cuts = grid(rng)
+    empty, cuts = fixed(rng)
     scores, wrong = rng.random(800), rng.random(800) < 0.02
-    whole = lineage.advance(lineage.start(cuts, since=0), cuts, BOUND, labels_of(scores, wrong))
-    holes = lineage.advance(
-        lineage.start(cuts, since=0), cuts, BOUND, labels_of(scores, wrong, rng.random(800) < 0.03)
-    )
+    whole = lineage.advance(empty, cuts, BOUND, labels_of(scores, wrong))
+    holes = lineage.advance(empty, cuts, BOUND, labels_of(scores, wrong, rng.random(800) < 0.03))
     assert all(a <= b for a, b in zip(holes.log_e, whole.log_e, strict=True))
     assert set(lineage.valid(holes, DELTA)) <= set(lineage.valid(whole, DELTA))
 
@@ -99,10 +95,10 @@ def test_missing_labels_never_help() -> None:
 def test_batches_do_not_matter() -> None:
     """The counts depend on the order of the labels, not on when they were looked at."""
     rng = np.random.default_rng(55)
-    cuts = grid(rng)
+    once, cuts = fixed(rng)
+    parts = once
     labels = labels_of(rng.random(600), rng.random(600) < 0.03)
-    once = lineage.advance(lineage.start(cuts, since=0), cuts, BOUND, labels)
-    parts = lineage.start(cuts, since=0)
+    once = lineage.advance(once, cuts, BOUND, labels)
     for i in range(0, 600, 7):
         parts = lineage.advance(parts, cuts, BOUND, labels[i : i + 7])
     assert parts == once

@@ -23,11 +23,11 @@ def tolerated(rate: float, runs: int) -> float:
     return rate + 3 * math.sqrt(rate * (1 - rate) / runs)
 
 
-def shares(planned: int) -> Floats:
-    """Return the shares automated at each threshold of the grid on uniform scores."""
-    scores = np.linspace(0.0, 1.0, 5001)
-    grid = certificate.make_grid(list(scores), bound=BOUND, delta=DELTA, planned=planned)
-    return 1.0 - np.asarray(grid)
+def shares(planned: int) -> tuple[Floats, tuple[int, ...]]:
+    """Return the shares automated at each threshold of the grid on uniform scores, and the starts."""
+    scores = np.linspace(0.0, 1.0, 5001).tolist()
+    grid = certificate.make_grid(scores, bound=BOUND, delta=DELTA, planned=planned)
+    return 1.0 - np.asarray(grid), certificate.geometric_starts(grid, scores)
 
 
 def history(rng: np.random.Generator, q: Floats, error: object, labels: int) -> tuple[Floats, Floats]:
@@ -48,14 +48,14 @@ def history(rng: np.random.Generator, q: Floats, error: object, labels: int) -> 
 def test_false_certificates_stay_within_delta_however_often_one_looks(runs: int) -> None:
     """Every threshold is true at the bound; a look each 100 labels up to 10,000."""
     rng = np.random.default_rng(21)
-    q = shares(2000)
+    q, starts = shares(2000)
     ours = naive = 0
     for _ in range(runs):
         n, k = history(rng, q, lambda u: np.full(len(u), 1.0001 * BOUND), LABELS)
         best = certificate.certify_log_es(n, k, BOUND).max(axis=0)
-        ours += bool(certificate.valid_set(np.exp(-np.maximum(best, 0.0)), DELTA))
+        ours += bool(certificate.valid_set(np.exp(-np.maximum(best, 0.0)), DELTA, starts))
         fixed = bdtr(k, n.astype(int), BOUND)
-        naive += any(certificate.valid_set(p, DELTA) for p in fixed)
+        naive += any(certificate.valid_set(p, DELTA, starts) for p in fixed)
     print(f"\nfalse certificates, {runs} runs: {ours / runs:.1%}; fixed-size test repeated: {naive / runs:.1%}")
     assert ours / runs <= tolerated(DELTA, runs)
     assert naive / runs > tolerated(DELTA, runs)
@@ -65,12 +65,12 @@ def test_false_certificates_stay_within_delta_however_often_one_looks(runs: int)
 def test_good_scores_automate_most(runs: int) -> None:
     """Clean scores, 5,000 labels: the largest share of a risk below 1 % is .84."""
     rng = np.random.default_rng(22)
-    q = shares(5000)
+    q, starts = shares(5000)
     automated, false = [], 0
     for _ in range(runs):
         n, k = history(rng, q, lambda u: 0.4 * np.exp(-10.0 * u) + 0.0002, 5000)
         best = certificate.certify_log_es(n, k, BOUND).max(axis=0)
-        valid = certificate.valid_set(np.exp(-np.maximum(best, 0.0)), DELTA)
+        valid = certificate.valid_set(np.exp(-np.maximum(best, 0.0)), DELTA, starts)
         automated.append(q[valid[-1]] if valid else 0.0)
         false += automated[-1] > 0.8425
     print(

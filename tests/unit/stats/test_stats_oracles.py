@@ -297,15 +297,18 @@ class TestCertificate:
         assert certificate._log_partial_beta(a, b, 0.05) == pytest.approx(direct, rel=1e-10)
 
     def test_fallback(self) -> None:
-        assert certificate.valid_set([0.01, 0.04, 0.012, 0.2], 0.05, starts=2) == [0]
-        assert certificate.valid_set([0.01, 0.02, 0.012, 0.2], 0.05, starts=2) == [0, 1, 2]
-        assert certificate.valid_set([], 0.05) == []
-        assert certificate.valid_set([0.04], 0.05) == [0]  # all starts fall on the one threshold
+        assert certificate.valid_set([0.01, 0.04, 0.012, 0.2], 0.05, (0, 3)) == [0]
+        assert certificate.valid_set([0.01, 0.02, 0.012, 0.2], 0.05, (0, 3)) == [0, 1, 2]
+        assert certificate.valid_set([], 0.05, ()) == []
+        assert certificate.valid_set([0.04], 0.05, (0, 0, 0, 0)) == [0]  # all starts fall on the one threshold
+        assert certificate.valid_set([0.02, 0.02, 0.03], 0.05, (1, 1)) == [1, 2]  # before the first start: none
 
     @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=60), st.data())
     def test_more_evidence_never_invalidates(self, p: list[float], data: st.DataObject) -> None:
         smaller = [x * data.draw(st.floats(0.0, 1.0)) for x in p]
-        assert set(certificate.valid_set(p, 0.05)) <= set(certificate.valid_set(smaller, 0.05))
+        starts = data.draw(st.lists(st.integers(0, len(p) - 1), min_size=1, max_size=4))
+        few, more = (set(certificate.valid_set(x, 0.05, starts)) for x in (p, smaller))
+        assert few <= more
 
     @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=300))
     def test_grids_run_from_safe_to_everything(self, scores: list[float]) -> None:
@@ -319,6 +322,19 @@ class TestCertificate:
         grid = certificate.make_grid(list(scores), bound=0.01, delta=0.05, planned=2000)
         assert (scores >= grid[0]).mean() == pytest.approx(1.6 * 501 / 2000, abs=0.001)
         assert len(grid) == 50
+
+    def test_starts(self) -> None:
+        scores = np.linspace(0.0, 1.0, 10_001)
+        grid = certificate.make_grid(list(scores), bound=0.05, delta=0.05, planned=5000)
+        starts = certificate.geometric_starts(grid, list(scores))
+        shares = [(scores >= grid[j]).mean() for j in starts]
+        factors = np.divide(shares[1:], shares[:-1])
+        assert (starts[0], starts[-1]) == (0, len(grid) - 1)
+        assert factors == pytest.approx([factors.mean()] * 3, rel=0.1)
+        assert certificate.geometric_starts([0.0], [0.2, 0.2]) == (0, 0, 0, 0)
+        assert certificate.even_starts(50) == (0, 16, 32, 49)
+        assert certificate.planned_starts(1252, bound=0.01, delta=0.05) == 1
+        assert certificate.planned_starts(1253, bound=0.01, delta=0.05) == 4
 
     def test_labels_needed(self) -> None:
         assert certificate.labels_needed(0.01, 0.05, 0.0) == 501
