@@ -211,9 +211,10 @@ class Rollouts:
     def describe(self, number: str) -> dict[str, Any]:
         """Return a rollout with its ladder, evidence and moves as JSON values; raises MissingError."""
         with self.state.read() as conn:
+            rollout = store.load(conn, number)
             found = description.describe(conn, number, self.state.now_us())
-        if found["state"] in advance.ACTIVE and found["endpoint"] in self._reactions:
-            found["outstanding"] |= self._reactions[found["endpoint"]].outstanding()
+        if rollout.state in advance.ACTIVE and rollout.endpoint in self._reactions:
+            found["outstanding"] |= self._reactions[rollout.endpoint].outstanding(rollout)
         return found
 
     def stable(self, conn: Connection, endpoint: str) -> str | None:

@@ -72,9 +72,9 @@ class Reactions:
         gates = maturities(rollout.plan)
         if not gates or rollout.plan.is_shadow(rollout.step):
             return
-        if self._rollout != f"{rollout.id}:{rollout.salt}":
+        if self._rollout != _drawn(rollout):
             self.forget()
-            self._rollout = f"{rollout.id}:{rollout.salt}"
+            self._rollout = _drawn(rollout)
         candidate = columns["role"] == 1
         for i in np.flatnonzero(observed.belongs(rollout, columns, versions)).tolist():
             unit, key = int(columns["unit"][i]), (run, int(columns["seq"][i]))
@@ -98,16 +98,18 @@ class Reactions:
             waiting.heard.setdefault(kind, (t_us, _number(value)))
             self._front_us = max(self._front_us, t_us)
 
-    def outstanding(self) -> dict[str, int]:
-        """Return how many requests each gate still waits for."""
-        return {gate: len(queue) for gate, queue in self._order.items()}
+    def outstanding(self, rollout: Rollout) -> dict[str, int]:
+        """Return how many requests each gate of this rollout still waits for; any thread may ask."""
+        if self._rollout != _drawn(rollout):
+            return {}
+        return {gate: len(queue) for gate, queue in list(self._order.items())}
 
     def count(self, conn: Connection, rollout: Rollout, now_us: int) -> None:
         """Add the requests that are older than their gate's maturity to the evidence, in order.
 
         Their age is that which the log has reached, so that a controller that catches up counts alike.
         """
-        if self._rollout != f"{rollout.id}:{rollout.salt}":
+        if self._rollout != _drawn(rollout):
             return
         ripe: list[Waiting] = []
         for gate, seconds in maturities(rollout.plan).items():
@@ -128,6 +130,11 @@ class Reactions:
         self._requests.clear()
         self._order.clear()
         self._rollout = ""
+
+
+def _drawn(rollout: Rollout) -> str:
+    """Return the rollout with the salt that it draws by: what is remembered belongs to this."""
+    return f"{rollout.id}:{rollout.salt}"
 
 
 def maturities(plan: Plan) -> Mapping[str, float]:
