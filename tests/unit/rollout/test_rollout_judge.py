@@ -8,6 +8,7 @@ from rollout_rig import ALL, FAILED, FIVE, HALF, LATE, SHADOW, WRONG, plan, roll
 from tenure.deploy.rollout.advance import Verdict
 from tenure.deploy.rollout.counts import MISSING, REQUESTS, SWITCHED, Count
 from tenure.deploy.rollout.judge import FAMILY, judge
+from tenure.scope.project import GateSpec
 from tenure.types import Outcome
 
 
@@ -130,3 +131,36 @@ def test_labels_that_go_missing_for_one_version_hold() -> None:
     for x1, x0 in ((40, 5), (5, 40)):
         unlike = [Count(step=0, gate=MISSING, rho=0.5, x1=x1, x0=x0, n1=100, n0=100)]
         assert by_gate(judge(rollout(plan(HALF, ALL, gates=())), unlike, {}))[MISSING].holds
+
+
+def missing(x1: int, x0: int) -> Count:
+    return Count(step=0, gate=MISSING, rho=0.5, x1=x1, x0=x0, n1=3000, n0=3000)
+
+
+def test_missing_labels_count_as_bad_as_can_be_unless_the_plan_trusts_them() -> None:
+    """As many missing in each arm fire no two-sided gate, but all against the candidate it is not cleared."""
+    seen = Count(step=0, gate="wrong_decision", rho=0.5, x1=12, x0=10, n1=3000, n0=3000)
+    usual, trusting = GateSpec(bad="wrong_decision"), GateSpec(bad="wrong_decision", missing="at_random")
+    told = by_gate(judge(rollout(plan(HALF, ALL, gates=(usual,))), [seen, missing(30, 30)], {}))
+    assert not told[MISSING].holds
+    assert told["wrong_decision"].outcome is Outcome.WAIT
+    assert "with all 30 labels that are missing against v2@2 the evidence were" in told["wrong_decision"].sentence
+    numbers = told["wrong_decision"].numbers
+    assert numbers["worst_log_e"] > numbers["log_limit"] > numbers["log_e"] > numbers["best_log_e"]
+    assert (numbers["missing1"], numbers["missing0"]) == (30, 30)
+    told = by_gate(judge(rollout(plan(HALF, ALL, gates=(trusting,))), [seen, missing(30, 30)], {}))
+    assert told["wrong_decision"].outcome is Outcome.PASS
+    told = by_gate(judge(rollout(plan(HALF, ALL, gates=(trusting,))), [seen, missing(45, 5)], {}))
+    assert told[MISSING].holds  # trusted or not, labels that go missing for one version only hold it
+
+
+def test_shown_rests_on_the_worst_case_too() -> None:
+    seen = Count(step=0, gate="wrong_decision", rho=0.5, x1=60, x0=60, n1=3000, n0=3000)
+    usual, trusting = GateSpec(bad="wrong_decision"), GateSpec(bad="wrong_decision", missing="at_random")
+    asked = rollout(plan(HALF, ALL, gates=(usual,), advance="shown"))
+    assert by_gate(judge(asked, [seen], {}))["wrong_decision"].outcome is Outcome.PASS
+    held = by_gate(judge(asked, [seen, missing(40, 40)], {}))["wrong_decision"]
+    assert held.outcome is Outcome.WAIT
+    assert "also with the 40 labels that are missing against it" in held.sentence
+    asked = rollout(plan(HALF, ALL, gates=(trusting,), advance="shown"))
+    assert by_gate(judge(asked, [seen, missing(40, 40)], {}))["wrong_decision"].outcome is Outcome.PASS
