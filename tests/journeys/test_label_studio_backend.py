@@ -15,6 +15,8 @@ from serving_server import NOTES, PHOTOS, SIZES, Client, World
 
 from tenure.data.access import Access
 
+PNG = {"Content-Type": "image/png"}
+
 
 def photo(shade: int) -> str:
     out = io.BytesIO()
@@ -101,3 +103,31 @@ def test_the_workers_door_for_previews_is_shut_to_clients(world: World) -> None:
         reply = client.call("POST", "/internal/sizes/preview", {"a": 1.0}, dict(word))
         assert (reply.status, reply.json()["code"]) == (401, "unauthenticated")
     client.close()
+
+
+def test_a_webhook_decides_a_request_that_a_client_waits_for(world: World, studio: Client) -> None:
+    client = world.client()
+    sent = client.call("POST", "/v1/photos/predict", base64.b64decode(photo(200).partition(",")[2]), PNG)
+    assert (sent.status, sent.json()["status"]) == (202, "pending")
+    id_ = sent.json()["id"]
+    made = {
+        "id": 1, "completed_by": 7, "updated_at": "2026-05-01T10:00:00Z", "lead_time": 3.0,
+        "result": [{"type": "choices", "from_name": "label", "value": {"choices": ["small"]}}],
+    }  # fmt: skip
+    event = {
+        "action": "ANNOTATION_CREATED", "annotation": made,
+        "task": {"id": 3, "data": {"image": "x", "tenure_item": id_, "tenure_shown": False}},
+    }  # fmt: skip
+    for _ in range(200):  # until the controller has read the log, as one who sends again does
+        stored = ask(studio, "POST", "/label-studio/photos/webhook", event)
+        if stored.status != 404:
+            break
+    assert (stored.status, stored.json()["judgements"]["stored"]) == (200, 1), stored.body
+    assert ask(studio, "POST", "/label-studio/photos/webhook", event).json()["judgements"]["known"] == 1
+    decided = client.call("GET", f"/v1/decisions/{id_}?wait=20").json()
+    assert (decided["decision"]["value"], decided["decision"]["by"]) == ("small", "person")
+    with world.state.read() as conn:
+        rows = conn.exec_driver_sql("select reader, blind, seconds from judgements").fetchall()
+    assert [(reader, blind) for reader, blind, _ in rows] == [("label_studio:7", 1)]
+    wrong = studio.call("POST", "/label-studio/photos/webhook", event, {"Authorization": "Bearer wrong"})
+    assert wrong.status == 401

@@ -114,7 +114,10 @@ def import_(
         show.as_json(said)
     else:
         refused = ", ".join(f"{n} {code}" for code, n in report.refused.items()) or "none"
-        print(f"{report.read} judgements: {report.stored} stored ({report.late} late), {report.known} known,")
+        print(
+            f"{report.read} judgements: {report.stored} stored ({report.late} late, "
+            f"{report.corrected} corrected), {report.known} known,"
+        )
         print(f"refused: {refused}")
     for fault in report.faults:
         print(fault, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A machine-learning backend of Label Studio per endpoint: `/label-studio/ENDPOINT/` with health, setup, predict.
+"""Label Studio per endpoint, at `/label-studio/ENDPOINT/`: a machine-learning backend, and a webhook in.
 
 Label Studio asks for predictions of tasks (its documentation, "Write your own ML backend"; its `MLApi`). The
 answers are the stable version's, made by a worker on the path of every other prediction. They are no requests:
@@ -23,7 +23,7 @@ from tenure.console.services import Services
 from tenure.data import tables as t
 from tenure.deploy.serving.predict.preview import Preview
 from tenure.errors import BusyError, CaseError, ConflictError, MissingError, TenureError
-from tenure.maintain.exchange import fetching, gather, interface, label_studio
+from tenure.maintain.exchange import events, fetching, gather, interface, label_studio, taking
 from tenure.maintain.exchange.interface import Interface
 from tenure.scope.hosts import allowed
 from tenure.settings import Settings
@@ -33,6 +33,9 @@ MAX_BODY = 64 << 20
 ENOUGH_S = 90.0
 """Label Studio waits 100 s for an answer; what is not done by then is left out and said."""
 
+LEASED_S = 60.0
+"""When to send a judgement again whose item somebody reads at the console."""
+
 Tasks = Annotated[tuple[dict[str, Any], ...], msgspec.Meta(max_length=2000)]
 
 
@@ -40,6 +43,15 @@ class Setup(msgspec.Struct, frozen=True):
     """What Label Studio tells of a project; its `access_token` is neither read nor kept."""
 
     schema: str | None = None
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """What a webhook of Label Studio sends."""
+
+    action: str
+    annotation: Any = None
+    annotations: Any = None
+    task: Any = None
 
 
 class Predict(msgspec.Struct, frozen=True):
@@ -101,6 +113,62 @@ def predict(services: Services, ask: Ask) -> dict[str, Any]:
             for number, fault in faults
         ],
     }
+
+
+def webhook(services: Services, ask: Ask) -> dict[str, Any]:
+    """Store what a delivery tells: judgements made, changed or deleted; again it changes nothing.
+
+    Raises:
+        CaseError: it cannot be read, or nothing of it may be stored; the text says why.
+        BusyError: `leased`, somebody at the console reads the item now; send it again later.
+    """
+    name = endpoint_of(services, ask.path["endpoint"])
+    told = msgspec.to_builtins(ask.body)
+    event = events.read({k: v for k, v in told.items() if v is not None}, services.project.output(name))
+    if not event.is_ours:
+        return {"action": event.action, "ignored": True}
+    report = taking.take(services.state, services.queue, name, event.taken)
+    gone = taking.take_back(services.state, services.queue, name, event.gone)
+    unsaid = taking.take_back(services.state, services.queue, name, event.skipped)  # most were never judged
+    gone.stored += unsaid.stored
+    said = {
+        "action": event.action, "skipped": len(event.skipped), "judgements": msgspec.to_builtins(report),
+        "deleted": msgspec.to_builtins(gone), "unreadable": [fault.body() for fault in event.faults],
+    }  # fmt: skip
+    _note(services, name, ask, said)
+    services.wake()
+    _raise_if_all_failed(event, report, gone)
+    return said
+
+
+def _note(services: Services, name: str, ask: Ask, said: dict[str, Any]) -> None:
+    """Write a delivery that did something, or was refused, into the audit trail."""
+    told = {
+        what: {k: v for k, v in said[what].items() if k in ("stored", "corrected", "refused") and v}
+        for what in ("judgements", "deleted")
+    }
+    if not any(told.values()) and not said["unreadable"]:
+        return
+    detail = {"action": said["action"], "unreadable": len(said["unreadable"]), **told}
+    if said["unreadable"] or any("refused" in found for found in told.values()):
+        _log.warning("%s: a delivery of Label Studio was refused in part: %s", name, detail)
+    with services.state.begin() as conn:
+        services.state.audit(conn, actor=ask.who.name, action="judgements.webhook", subject=name, detail=detail)
+
+
+def _raise_if_all_failed(event: events.Event, report: taking.Report, gone: taking.Report) -> None:
+    """Tell a sender that looks at the status alone that nothing was stored."""
+    if event.skipped or report.stored + report.known + gone.stored + gone.known:
+        return
+    if event.faults:
+        raise event.faults[0]
+    refused = report.refused | gone.refused
+    why = "; ".join([*report.faults, *gone.faults]) or ", ".join(refused)
+    if "leased" in refused:
+        raise BusyError(f"{why}; send it again", code="leased", at="annotation", retry_after=LEASED_S)
+    if refused:
+        status = 404 if "not_found" in refused else 409
+        raise CaseError(why, code=next(iter(refused)), at="annotation", status=status)
 
 
 def _one(services: Services, name: str, task: Mapping[str, Any], names: Interface) -> dict[str, Any] | None:
@@ -198,5 +266,9 @@ ROUTES = (
     Route(
         "POST", f"{_AT}/predict", EXCHANGE, predict, "Label Studio: predictions of tasks", Predict,
         max_body=MAX_BODY, **_OUTSIDE,
+    ),
+    Route(
+        "POST", f"{_AT}/webhook", EXCHANGE, webhook, "Label Studio: what its people say", Delivery,
+        max_body=8 << 20, outside=True,
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from tenure.data import tables as t
-from tenure.deploy.review import leases, store
+from tenure.deploy.review import correcting, leases, store
 from tenure.deploy.review.items import Receipt, Submission
 from tenure.deploy.review.judging import Judging
 from tenure.errors import ConflictError
@@ -17,19 +17,27 @@ LEASE_S = 60.0
 
 
 def take_in(
-    conn: Connection, judging: Judging, sub: Submission, *, shown: bool, now_us: int, margin_us: int
+    conn: Connection, judging: Judging, sub: Submission, *, shown: bool, stem: str = "", now_us: int,
+    margin_us: int,
 ) -> Receipt:  # fmt: skip
     """Store one judgement under a lease that is made for it; `sub.token` is that of the lease.
 
     Its item must be one that the queue would give this reader now, and no conflict: those are settled at the
     console. `shown` makes it a reading that was not blind. Caps do not apply, since the work is done already.
+    A judgement with another whose key begins with `stem` is a correction of it, whatever its item waits for.
 
     Raises:
         MissingError: there is no such item.
-        ConflictError: `not_waiting`, `judged_already` or `leased`; or the key stands for another judgement.
+        ConflictError: `not_waiting`, `judged_already` or `leased`; the key stands for another judgement; or what
+            `correcting.correct` raises.
     """
     row = store.item(conn, sub.item)
     if not _known(conn, sub.key):
+        before = correcting.earlier(conn, sub.item, stem) if stem else []
+        if before:
+            return correcting.correct(
+                conn, judging, sub, before=before, shown=shown, stem=stem, now_us=now_us
+            )  # fmt: skip
         desk = leases.Desk(conn, sub.reader, now_us=now_us, margin_us=margin_us)
         _refuse(conn, desk, row, sub)
         desk.grant(row, sub.token, seconds=LEASE_S)

@@ -55,13 +55,13 @@ class Judging:
             raise ConflictError(f"{sub.reader} has judged {sub.item} already", code="judged_already", at="item")
         lease = self._lease(sub)
         live = lease["expires_us"] > self._now
-        late = not live or self._too_late(row)
+        late = not live or self.is_late(row)
         number = self._insert(sub, row, lease=lease, late=late)
         case = None if row["kind"] == gold.ROLE else self.settle(row)
         if not live:
             raise ConflictError(_EXPIRED, code="lease_expired", at="token")
         self._conn.execute(t.leases.delete().where(t.leases.c.token == sub.token))
-        if case is not None and not late and self._decide(row, *case) and any(j["late"] for j in standing):
+        if case is not None and not late and self.decide(row, *case) and any(j["late"] for j in standing):
             self.settle(store.item(self._conn, sub.item))
         return Receipt(number, sub.item, late)
 
@@ -181,7 +181,8 @@ class Judging:
             )
         return lease
 
-    def _too_late(self, row: store.Row) -> bool:
+    def is_late(self, row: store.Row) -> bool:
+        """Say whether a judgement that comes now is too late to be the decision."""
         return bool(row["deadline_us"] and self._now >= row["deadline_us"] - self._terms.margin_us)
 
     def _insert(
@@ -213,7 +214,7 @@ class Judging:
         query = sa.select(t.judgements).where(j.item == sub.item, j.reader == sub.reader, j.skip == store.UNDO)
         return self._conn.execute(query.order_by(j.id.desc()).limit(1)).mappings().first()
 
-    def _decide(self, row: store.Row, case: Case, standing: Standing) -> bool:
+    def decide(self, row: store.Row, case: Case, standing: Standing) -> bool:
         """Make the judgement the decision of a request that waits: exactly one row per request (V6)."""
         if not row["pending"]:
             return False

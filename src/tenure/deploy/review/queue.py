@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from tenure.data import tables as t
 from tenure.deploy.review import (
     answers,
+    correcting,
     counting,
     giving,
     gold,
@@ -99,25 +100,39 @@ class ReviewQueue(Steps):
                     results.append(error)
         return results
 
-    def take_in(self, entries: Sequence[Submission], *, shown: Sequence[bool]) -> list[Receipt | TenureError]:
+    def take_in(
+        self, entries: Sequence[Submission], *, shown: Sequence[bool], stems: Sequence[str] = ()
+    ) -> list[Receipt | TenureError]:
         """Store judgements that were made elsewhere, by the queue's rules; see `imported.take_in`.
 
-        `shown` says of each whether its reader saw the model's answer. The tokens are of leases made here.
+        `shown` says of each whether its reader saw the model's answer, `stems` how the keys of its forms begin.
+        The tokens are of leases made here.
         """
         results: list[Receipt | TenureError] = []
         with self._judging() as (conn, judging):
             now = self._state.now_us()
-            for entry, seen in zip(entries, shown, strict=True):
+            for entry, seen, stem in zip(entries, shown, stems or ("",) * len(entries), strict=True):
                 try:
                     self._check(entry, store.item(conn, entry.item))
                     results.append(
                         imported.take_in(
-                            conn, judging, entry, shown=seen, now_us=now, margin_us=self._terms.margin_us
+                            conn, judging, entry, shown=seen, stem=stem, now_us=now,
+                            margin_us=self._terms.margin_us,
                         )
-                    )
+                    )  # fmt: skip
                 except TenureError as error:
                     results.append(error)
         return results
+
+    def take_back(self, item: str, stem: str) -> bool:
+        """Take a judgement back that was deleted where it was made; returns whether one stood.
+
+        Raises:
+            MissingError: no such item.
+        """
+        with self._judging() as (conn, judging):
+            before = correcting.earlier(conn, item, stem)
+            return correcting.withdraw(conn, judging, item, before=before, now_us=self._state.now_us())
 
     def skip(self, item: str, *, reader: str, token: str, reason: str = "") -> None:
         """Say that one cannot judge an item; it goes to others.

@@ -50,6 +50,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
         item: id of the request.
         reader: as our judgements name it, such as `label_studio:7`.
         key: the same judgement has the same, so that it is stored once.
+        stem: how the keys of all its forms begin, so that a later one corrects it; "" = there is only one.
         shown: the reader saw the model's answer, or nobody knows that they did not.
         ours: number of our own judgement that was exported and comes back.
         at: where it stands in the file, for errors.
@@ -63,6 +64,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     regions: tuple[Box, ...] = ()
     seconds: float = 0.0
     shown: bool = True
+    stem: str = ""
     ours: int | None = None
 
 

@@ -7,8 +7,9 @@ JSON format of annotated tasks").
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 from xml.sax.saxutils import quoteattr
 
 from tenure.data.state import dumps
@@ -19,6 +20,10 @@ from tenure.types import Box, Value
 
 FORMAT = 1
 ITEM, SHOWN = "tenure_item", "tenure_shown"
+DAY_S = 86_400.0
+ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
+_TIME = re.compile(r"[0-9T:.+Z -]{4,40}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 OURS = Interface(data="")
 """The names of our own labelling configuration."""
 
@@ -105,13 +110,20 @@ def annotation(one: Mapping[str, Any], found: Mapping[str, Any], output: Output,
             regions.append(_box(_object(result, "value", here), result, f"{here}.value"))
         else:
             value = _value(_object(result, "value", here), output, value, f"{here}.value")
-    meta = one.get("meta") if isinstance(one.get("meta"), Mapping) else {}
     return _taken(
         item=_item(one, at), annotator=_who(found.get("completed_by")), number=found.get("id"), value=value,
         regions=regions, seconds=found.get("lead_time"), output=output,
         changed=found.get("updated_at"), at=at,
-        shown=bool(found.get("parent_prediction")) or (meta or {}).get("shown_suggestion") is not False,
+        shown=shows(one) or _saw(one, found),
     )  # fmt: skip
+
+
+def _saw(one: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Say whether a task or its annotation tells that some prediction could be seen, whatever the task denies."""
+    results, said = found.get("result"), one.get("predictions")
+    origins = [r.get("origin") for r in results if isinstance(r, Mapping)] if isinstance(results, list) else []
+    hints = (found.get("parent_prediction"), found.get("prediction"), one.get("total_predictions"), said)
+    return any(map(bool, hints)) or any(str(origin).startswith("prediction") for origin in origins)
 
 
 def _of_task(one: Mapping[str, Any], output: Output, at: str) -> Iterator[Taken]:
@@ -131,7 +143,7 @@ def _of_min(one: Mapping[str, Any], output: Output, at: str) -> Taken:
     return _taken(
         item=_item(one, at), annotator=_who(one.get("annotator")), number=one["annotation_id"], value=value,
         regions=boxes, seconds=one.get("lead_time"), output=output, changed=one.get("updated_at"), at=at,
-        shown=one.get(SHOWN) is not False,
+        shown=shows({"data": one}),
     )  # fmt: skip
 
 
@@ -139,16 +151,20 @@ def _taken(
     *, item: str, annotator: str, number: Any, value: Value, regions: Sequence[Box], seconds: Any, changed: Any,
     output: Output, at: str, shown: bool,
 ) -> Taken:  # fmt: skip
-    if not isinstance(number, int | str):
+    if not ID.fullmatch(str(number)):
         raise wrong(f"{at}.id", "the annotation has no id, so that a second import could not be told")
     if value is None:
         raise wrong(f"{at}.result", f"no {'label' if output.labels else output.kind} was given")
-    good = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
+    stem = f"label_studio:{item}:{number}:"
+    when = changed if isinstance(changed, str) and _TIME.fullmatch(changed) else ""
     return Taken(
-        item=item, reader=f"label_studio:{annotator}", value=value, regions=tuple(regions),
-        key=f"label_studio:{item}:{number}:{changed or ''}", at=at, seconds=float(seconds) if good else 0.0,
-        shown=shown,
+        item=item, reader=f"label_studio:{annotator}", value=value, regions=tuple(regions), stem=stem,
+        key=f"{stem}{when}", at=at, seconds=_seconds(seconds), shown=shown,
     )  # fmt: skip
+
+
+def _seconds(value: Any) -> float:
+    return max(0.0, min(float(value), DAY_S)) if _is_finite(value) else 0.0
 
 
 def _answer(value: Value, output: Output, names: Interface) -> dict[str, Any]:
@@ -206,9 +222,10 @@ def item_of(one: Mapping[str, Any]) -> str | None:
     """Return our id of a task, None where it has none."""
     for place, name in (("meta", "item"), ("data", ITEM)):
         inner = one.get(place)
-        if isinstance(inner, Mapping) and isinstance(inner.get(name), str):
+        if isinstance(inner, Mapping) and isinstance(inner.get(name), str) and ID.fullmatch(inner[name]):
             return str(inner[name])
-    return str(one[ITEM]) if isinstance(one.get(ITEM), str) else None
+    found = one.get(ITEM)
+    return found if isinstance(found, str) and ID.fullmatch(found) else None
 
 
 def shows(one: Mapping[str, Any]) -> bool:
@@ -226,16 +243,25 @@ def _item(one: Mapping[str, Any], at: str) -> str:
 
 
 def _who(who: Any) -> str:
+    """Return a reader's id, else their address: webhooks tell the id alone, and nobody may be two readers."""
     if isinstance(who, Mapping):
-        who = who.get("email") or who.get("id")
-    return "unknown" if who is None else str(who)
+        who = who.get("id") or who.get("email")
+    text = str(who) if isinstance(who, int | str) else ""
+    return text if _NAME.fullmatch(text) else "unknown"
 
 
 def _number(value: Mapping[str, Any], name: str, at: str) -> float:
     found = value.get(name)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        raise wrong(f"{at}.{name}", f"expected a finite number, got {found!r}")
+    if not _is_finite(found):
+        raise wrong(f"{at}.{name}", f"expected a finite number, got {str(found)[:40]}")
     return float(found)
+
+
+def _is_finite(value: Any) -> TypeGuard[int | float]:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _list(value: Any, at: str) -> list[Mapping[str, Any]]:

@@ -19,14 +19,16 @@ from tenure.seeds import fresh_token
 
 AT_ONCE = 200
 MOST_FAULTS = 20
+NOTHING_NEW = "nothing_new"
 
 
 class Report(msgspec.Struct, kw_only=True):
     """What became of a file's judgements; they add up to `read`.
 
     Attributes:
-        stored: new judgements; `late` of them came after the deadline, for training only.
-        known: stored by an earlier import, or our own that came back.
+        stored: new judgements; `late` of them came after the deadline, for training only, and `corrected` of them
+            stand in place of an earlier form.
+        known: stored by an earlier import, older than what is stored, or our own that came back.
         refused: code of the error -> how many.
         faults: the first 20 refusals in words.
     """
@@ -34,6 +36,7 @@ class Report(msgspec.Struct, kw_only=True):
     read: int = 0
     stored: int = 0
     late: int = 0
+    corrected: int = 0
     known: int = 0
     refused: dict[str, int] = {}
     faults: list[str] = []
@@ -51,15 +54,18 @@ def take(
     report, refused = Report(), Counter[str]()
     for some in _parts(found):
         keys, homes = _known(state, some)
+        stems = _begun(state, some)
         back = _came_back(state, some)
         report.known += len(back)
         theirs = [o for o in some if o.at not in back and homes.get(o.item, endpoint) == endpoint]
         subs = [_submission(one) for one in theirs]
-        answers = queue.take_in(subs, shown=[one.shown for one in theirs])
+        answers = queue.take_in(subs, shown=[one.shown for one in theirs], stems=[one.stem for one in theirs])
         report.read += len(some)
         refused["another_endpoint"] += len(some) - len(theirs) - len(back)
         for one, answer in zip(theirs, answers, strict=True):
-            if isinstance(answer, TenureError):
+            if isinstance(answer, TenureError) and answer.code == NOTHING_NEW:
+                report.known += 1
+            elif isinstance(answer, TenureError):
                 refused[answer.code] += 1
                 if len(report.faults) < MOST_FAULTS:
                     report.faults.append(f"{one.at}: {answer.message}")
@@ -69,9 +75,42 @@ def take(
                 keys.add(one.key)
                 report.stored += 1
                 report.late += answer.late
+                report.corrected += one.stem in stems
+                stems.add(one.stem or one.key)
         progress(report.read)
     report.refused = {code: n for code, n in sorted(refused.items()) if n}
     return report
+
+
+def take_back(state: State, queue: ReviewQueue, endpoint: str, numbers: Iterable[str]) -> Report:
+    """Take back the judgements whose annotations were deleted in Label Studio, which tells nothing but their ids.
+
+    `stored` counts those that are gone now, `known` those that were gone before. An id that several items of the
+    endpoint have, since two projects send here, is refused as `ambiguous`.
+    """
+    report, refused = Report(), Counter[str]()
+    for number in numbers:
+        report.read += 1
+        found = sorted(_items_of(state, endpoint, number))
+        if len(found) != 1:
+            code = "ambiguous" if found else "not_found"
+            refused[code] += 1
+            report.faults.append(f"annotation {number}: {len(found)} items of {endpoint} have a judgement of it")
+        elif queue.take_back(found[0], f"label_studio:{found[0]}:{number}:"):
+            report.stored += 1
+        else:
+            report.known += 1
+    report.refused = dict(sorted(refused.items()))
+    return report
+
+
+def _items_of(state: State, endpoint: str, number: str) -> set[str]:
+    j, i = t.judgements.c, t.review_items.c
+    like = number.replace("_", "\\_")
+    query = sa.select(j.item).join(t.review_items, i.id == j.item).where(i.endpoint == endpoint)
+    with state.read() as conn:
+        rows = conn.execute(query.where(j.key.like(f"label\\_studio:%:{like}:%", escape="\\"), j.skip.is_(None)))
+        return {str(item) for item in rows.scalars()}
 
 
 def _parts(found: Iterable[Taken]) -> Iterator[list[Taken]]:
@@ -86,6 +125,18 @@ def _known(state: State, some: Sequence[Taken]) -> tuple[set[str], dict[str, str
         keys = conn.execute(sa.select(j.key).where(j.key.in_([one.key for one in some]))).scalars()
         homes = conn.execute(sa.select(i.id, i.endpoint).where(i.id.in_([one.item for one in some])))
         return set(keys), {row.id: row.endpoint for row in homes}
+
+
+def _begun(state: State, some: Sequence[Taken]) -> set[str]:
+    """Return the stems of which a judgement is stored."""
+    j = t.judgements.c
+    with state.read() as conn:
+        stored = sa.select(j.item, j.key).where(j.item.in_({one.item for one in some if one.stem}))
+        rows = conn.execute(stored).all()
+    known: dict[str, list[str]] = {}
+    for row in rows:
+        known.setdefault(row.item, []).append(row.key)
+    return {o.stem for o in some if o.stem and any(key.startswith(o.stem) for key in known.get(o.item, ()))}
 
 
 def _came_back(state: State, some: Sequence[Taken]) -> set[str]:
