@@ -104,7 +104,7 @@ class Worker:
     async def _send(self, desk: Desk, cases: Sequence[Case]) -> list[str]:
         self._follow()
         made = [self._answer(desk, case) for case in cases]
-        for _, group in groupby(made, key=lambda work: (work.lane.version, work.lane.share, work.lane.level)):
+        for _, group in groupby(made, key=lambda work: (work.lane.version, work.lane.share, work.lane.policy.id)):
             works = list(group)
             desk.log(works[0].lane, works, [None] * len(works), None)
         for work, case in zip(made, cases, strict=True):
@@ -125,13 +125,15 @@ class Worker:
         assert self.table is not None
         work, route = self._work(desk), self.table.endpoints[desk.name]
         request, fallback = (self.journal.run, work.seq), desk.spec.serve.on_timeout
-        level = level_in_force(route.policy, now_ns=work.t_ns, watched=True)
+        segment = desk.segments.of(case, case.unit) if desk.segments else ""
+        policy = route.policy_of(segment)
+        level = level_in_force(policy, now_ns=work.t_ns, watched=True)
         chosen = assign(route, request=request, unit=case.unit, now_ns=work.t_ns)
-        drawn = draws(route.policy, request)
+        drawn = draws(policy, request)
         runs = level >= Level.ASSIST and chosen.version is not None
         work.lane = Lane(
             chosen.version if runs else None, int(chosen.role == "candidate") if runs else 0,
-            chosen.share if runs else 1.0, level, route.policy, self.table.version, True, route,
+            chosen.share if runs else 1.0, level, policy, self.table.version, True, route,
         )  # fmt: skip
         work.latency_us, work.metrics = 2000, self._world.metrics(desk, case)
         work.unit, work.unit_hash = case.unit, hash64("test", case.unit) if case.unit else 0
@@ -139,7 +141,7 @@ class Worker:
         if work.lane.version is not None:
             self._predict(work, case)
         version = work.lane.version
-        ruling = decide(work.prediction, version=version, level=level, policy=route.policy, drawn=drawn)
+        ruling = decide(work.prediction, version=version, level=level, policy=policy, drawn=drawn)
         work.route, work.reason = ruling.route, ruling.reason
         if ruling.route == Route.AUTO:
             work.deadline_ns = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,12 @@ from tenure.scope.project import (
     Fallback,
     GateSpec,
     RolloutSpec,
+    Segments,
+    SegmentSpec,
     Serve,
     Step,
 )
-from tenure.types import Prediction
+from tenure.types import Level, Prediction
 
 SERVE = Serve(on_timeout=Fallback(decide="defect", after=30.0))
 
@@ -153,6 +156,32 @@ def test_automated_decisions_use_up_a_certificate(tmp_path: Path, clock: ManualC
     made.tick(0.2)
     made.tick(5.0)
     assert [(c["decided"], c["state"]) for c in made.rows(t.certificates)] == [(60, "lapsed")]
+
+
+def test_an_item_has_the_segment_whose_policy_ruled_on_it(tmp_path: Path, clock: ManualClock) -> None:
+    audit, certificate = Audit(steady=0.5, rollout=1.0), CertificateSpec(decisions=50)
+    listed = Segments(by="unit", values={"A": SegmentSpec(), "B": SegmentSpec()})
+    spec = EndpointSpec(
+        input="image", serve=SERVE,
+        automation=Automation(start="full", max="full", audit=audit, certificate=certificate, segments=listed),
+    )  # fmt: skip
+    made = World(project(tmp_path, spec), clock)
+    made.register("m@1", model())
+    made.put_in_force("m@1")
+    made.controller.start()
+    made.services.automation.request("phones", Level.ASSIST, "ann", True, "B")
+    made.tick(0.2)
+    worker = Worker(made)
+    cases = [dataclasses.replace(case, unit=unit) for case in made.cases(30) for unit in ("A", "B", "C", None)]
+    ids = dict(zip(made.serve(worker, cases), cases, strict=True))
+    made.tick(0.2)
+    rows = items(made)
+    assert {(ids[i].unit, row["segment"]) for i, row in rows.items()} == {
+        ("A", "A"), ("B", "B"), ("C", ""), (None, ""),
+    }  # fmt: skip
+    assert {row["level"] for row in rows.values() if row["segment"] == "B"} == {"assist"}
+    assert {row["level"] for row in rows.values() if row["segment"] != "B"} == {"full"}
+    assert all(row["automated"] for row in made.rows(t.item_predictions) if rows[row["item"]]["segment"] != "B")
 
 
 def test_only_audited_ones_of_automated_answers_become_items(tmp_path: Path, clock: ManualClock) -> None:

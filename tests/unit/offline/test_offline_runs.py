@@ -21,7 +21,7 @@ from tenure.data.records import decode_id
 from tenure.deploy.offline.folder_sink import FolderSink
 from tenure.deploy.offline.table import Layout
 from tenure.errors import CaseError, ConflictError, MissingError, StoreError
-from tenure.scope.project import Output
+from tenure.scope.project import Output, Segments, SegmentSpec
 from tenure.types import Level
 
 YAML = """
@@ -164,6 +164,23 @@ class TestWhoDecides:
         audited = [r for r in logged if r["audited"]]
         assert 0 < len(audited) < len(sure)
         assert {r["route"] for r in audited} == {"auto"}
+
+    def test_each_segment_is_decided_by_its_own_policy(self, world: World, tmp_path: Path) -> None:
+        world.watch()
+        listed = Segments(by="plan", values={"plus": SegmentSpec()})
+        spec = world.project.endpoints["churn"]
+        auto = msgspec.structs.replace(spec.automation, segments=listed)
+        world.desk.project.endpoints["churn"] = msgspec.structs.replace(spec, automation=auto)
+        sure = {world.version(): {"*": 0.0}}
+        world.level(Level.ASSIST)
+        world.level(Level.PARTIAL, thresholds=sure, audit=0.2, segment="plus")
+        world.score(parquet(tmp_path / "day.parquet", batch()), tmp_path / "out")
+        logged = [r for r in world.logged() if r["status"] == "ok"]
+        plans = {json.loads(r["record"])["plan"]: (r["level"], r["route"], r["policy"]) for r in logged}
+        assert {plan: told[:2] for plan, told in plans.items()} == {
+            "plus": ("partial", "auto"), "basic": ("assist", "pending"),
+        }  # fmt: skip
+        assert plans["plus"][2] != plans["basic"][2]
 
     def test_without_a_controller_nothing_is_automated(self, world: World, tmp_path: Path) -> None:
         world.level(Level.PARTIAL, thresholds={world.version(): {"*": 0.0}})
