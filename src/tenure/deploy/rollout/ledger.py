@@ -16,7 +16,7 @@ from tenure.deploy.rollout.advance import Move, Progress, Rollout
 from tenure.deploy.rollout.command import Command, Kind, allowed, commanded, jumped, kind_of
 from tenure.deploy.rollout.looks import Looks
 from tenure.deploy.rollout.observed import Columns, Observed
-from tenure.deploy.rollout.plan import Plan, plan_from_spec, problems
+from tenure.deploy.rollout.plan import Fault, Plan, alone, faults, plan_from_spec, problems
 from tenure.deploy.rollout.reactions import Reactions
 from tenure.deploy.rollout.routing import RolloutRouting
 from tenure.errors import ConflictError, MissingError
@@ -100,16 +100,34 @@ class Rollouts:
             self._command(conn, rollout, "start", by=by, reason=reason or "started")
         return rollout.id
 
-    def plan(self, endpoint: str, *, spec: RolloutSpec | None = None, strategy: Strategy | None = None) -> Plan:
-        """Return the plan of a file, of a named strategy, or else of the endpoint; nothing starts.
+    def plan(
+        self,
+        endpoint: str,
+        *,
+        spec: RolloutSpec | None = None,
+        strategy: Strategy | None = None,
+        case: Case | None = None,
+    ) -> Plan:
+        """Return the plan of a file, of a named strategy or case, or else of the endpoint; nothing starts.
 
-        A strategy replaces the endpoint's steps and gates and keeps the rest of its plan.
+        A strategy or a case replaces the endpoint's steps and gates and keeps the rest of its plan.
         """
         chosen = spec or self._spec(endpoint).rollout
-        if strategy is not None:
+        if strategy is not None or case is not None:
             chosen = msgspec.structs.replace(chosen, strategy=strategy, steps=(), gates=())
-        plan = plan_from_spec(chosen, self.case)
+        plan = plan_from_spec(chosen, case or self.case)
         return msgspec.structs.replace(plan, loss=self._spec(endpoint).automation.loss)
+
+    def preview(self, endpoint: str, candidate: str, plan: Plan) -> tuple[Plan, list[Fault]]:
+        """Return the plan that would start and all that `start` would refuse, with its place; nothing starts."""
+        found = faults(plan, endpoint=self._spec(endpoint))
+        with self.state.read() as conn:
+            try:
+                starting.check(conn, endpoint, candidate)
+            except (ConflictError, MissingError) as error:
+                found.insert(0, ("candidate", error.message))
+            first = store.stable(conn, endpoint) is None
+        return (alone(plan) if first else plan), found
 
     def pause(self, number: str, *, by: str, reason: str = "") -> None:
         """Hold the share where it is; a fail still rolls back. Raises ConflictError in another state."""

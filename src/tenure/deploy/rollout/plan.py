@@ -193,8 +193,17 @@ def evidence_key(candidate: str, stable: str | None, gates: Sequence[GateSpec]) 
     return hashlib.sha256(text).hexdigest()[:32]
 
 
+Fault = tuple[str, str]
+"""(where in the plan, as a project file's `rollout` section spells it; what is wrong there and what to do)."""
+
+
 def problems(plan: Plan, *, units: int | None = None, endpoint: EndpointSpec | None = None) -> list[str]:
-    """Return why this plan cannot be run or can show nothing, each with what to do; empty for a good one.
+    """Return why this plan cannot be run or can show nothing, each with what to do; empty for a good one."""
+    return [text for _, text in faults(plan, units=units, endpoint=endpoint)]
+
+
+def faults(plan: Plan, *, units: int | None = None, endpoint: EndpointSpec | None = None) -> list[Fault]:
+    """Return the problems of a plan with their places.
 
     Args:
         plan: what is asked for.
@@ -204,37 +213,52 @@ def problems(plan: Plan, *, units: int | None = None, endpoint: EndpointSpec | N
     return [*_of_steps(plan), *_of_gates(plan), *_of_slices(plan, endpoint), *_of_units(plan, units)]
 
 
-def _of_steps(plan: Plan) -> list[str]:
-    found = []
-    shares = [step.share for step in plan.steps if step.share is not None]
-    if not shares or shares[-1] != 1.0 or plan.steps[-1].share != 1.0:
-        found.append("the last step must be share: 100%, so that the rollout can complete")
-    if any(b <= a for a, b in pairwise(shares)):
-        found.append(f"shares must rise, got {', '.join(f'{s:g}' for s in shares)}")
-    for number, step in enumerate(plan.steps):
-        if (step.share is None) == (step.shadow is None):
-            found.append(f"step {number + 1} needs either shadow or share")
-        elif step.shadow is not None and number > 0:
-            found.append(f"step {number + 1} is a shadow step; only the first step can be one")
-        elif step.shadow is not None and step.shadow != 1.0:
-            found.append(f"step {number + 1} shadows {step.shadow:.0%} of requests; write shadow: 100%")
+def _of_steps(plan: Plan) -> list[Fault]:
+    found: list[Fault] = []
+    last = f"steps[{len(plan.steps) - 1}]" if plan.steps else "steps"
+    shares = [(n, step.share) for n, step in enumerate(plan.steps) if step.share is not None]
+    if not shares or plan.steps[-1].share != 1.0:
+        found.append((last, "the last step must be share: 100%, so that the rollout can complete"))
+    for (_, a), (n, b) in pairwise(shares):
+        if b <= a:
+            found.append((f"steps[{n}]", f"shares must rise, got {b:.4g} after {a:.4g}"))
+    for n, step in enumerate(plan.steps):
+        if why := _of_step(n, step):
+            found.append((f"steps[{n}]", f"step {n + 1} {why}"))
     return found
 
 
-def _of_gates(plan: Plan) -> list[str]:
-    found = []
+def _of_step(number: int, step: Step) -> str:
+    if (step.share is None) == (step.shadow is None):
+        return "needs either shadow or share"
+    if step.shadow is not None and number > 0:
+        return "is a shadow step; only the first step can be one"
+    if step.shadow is not None and step.shadow != 1.0:
+        return f"shadows {step.shadow:.0%} of requests; write shadow: 100%"
+    return ""
+
+
+def _of_gates(plan: Plan) -> list[Fault]:
+    found: list[Fault] = []
     names = [gate.name for gate in plan.gates]
     doubled = sorted({n for n in names if names.count(n) > 1})
-    found += [f"two gates count {name}; keep one" for name in doubled]
+    found += [("gates", f"two gates count {name}; keep one") for name in doubled]
     split = any(0.0 < (step.share or 0.0) < 1.0 for step in plan.steps)
-    found += [_unfit(gate, plan) for gate in plan.gates if _unfit(gate, plan)]
-    for name in (gate.name for gate in plan.gates if gate.constant is None):
-        if not split and not (name == WRONG and plan.steps and plan.is_shadow(0)):
-            found.append(
-                f"gate {name} compares both versions at one time, but no step splits the traffic; "
+    for n, gate in enumerate(plan.gates):
+        if why := _unfit(gate, plan):
+            found.append((f"gates[{n}]", why))
+        if gate.constant is None and not split and not _paired(gate, plan):
+            why = (
+                f"gate {gate.name} compares both versions at one time, but no step splits the traffic; "
                 "remove the gate or add a step such as share: 25%"
             )
+            found.append((f"gates[{n}]", why))
     return found
+
+
+def _paired(gate: GateSpec, plan: Plan) -> bool:
+    """Say whether both versions answer the same judged cases, so that nothing has to be split."""
+    return gate.name == WRONG and bool(plan.steps) and plan.is_shadow(0)
 
 
 def _unfit(gate: GateSpec, plan: Plan) -> str:
@@ -250,34 +274,36 @@ def _unfit(gate: GateSpec, plan: Plan) -> str:
     return ""
 
 
-def _of_slices(plan: Plan, endpoint: EndpointSpec | None) -> list[str]:
-    found = []
-    for spec in plan.slices:
+def _of_slices(plan: Plan, endpoint: EndpointSpec | None) -> list[Fault]:
+    found: list[Fault] = []
+    for n, spec in enumerate(plan.slices):
+        at = f"slices[{n}]"
         fault = rules.slice_fault(spec, None if endpoint is None else endpoint.fields)
         if fault is not None:
-            found.append(f"slices by {spec.by}: {fault[1]}")
+            found.append((at, f"slices by {spec.by}: {fault[1]}"))
         elif spec.by == "unit" and plan.assign == "unit":
-            found.append(
+            why = (
                 "slices by unit: with assign: unit one unit has one version, so that it cannot be compared; "
                 "use assign: request or unit_epoch"
             )
+            found.append((at, why))
     return found
 
 
-def _of_units(plan: Plan, units: int | None) -> list[str]:
+def _of_units(plan: Plan, units: int | None) -> list[Fault]:
     if plan.assign != "unit" or units is None or not plan.gates:
         return []
-    split = [step.share for step in plan.steps if step.share is not None and step.share < 1.0]
-    few = [share for share in split if units * share < MIN_UNITS]
-    if not few:
-        return []
-    if units < 2 * MIN_UNITS:
-        return [
+    split = [(n, s.share) for n, s in enumerate(plan.steps) if s.share is not None and s.share < 1.0]
+    few = [(n, share) for n, share in split if units * share < MIN_UNITS]
+    if few and units < 2 * MIN_UNITS:
+        why = (
             f"{units} units split by unit cannot show anything: use assign: request or unit_epoch "
             f"(a step needs {MIN_UNITS} units of the candidate)"
-        ]
-    return [
-        f"{share:.3g} of {units:,} units are {units * share:.0f} of the candidate and a step needs {MIN_UNITS}: "
-        f"begin at a share of {MIN_UNITS / units:.3g} or use assign: request or unit_epoch"
-        for share in few
-    ]
+        )
+        return [("assign", why)]
+    said = (
+        "{share:.3g} of {units:,} units are {of:.0f} of the candidate and a step needs {least}: "
+        "begin at a share of {start:.3g} or use assign: request or unit_epoch"
+    )
+    known = {"units": units, "least": MIN_UNITS, "start": MIN_UNITS / units}
+    return [(f"steps[{n}]", said.format(share=share, of=units * share, **known)) for n, share in few]

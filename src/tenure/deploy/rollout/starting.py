@@ -13,6 +13,24 @@ from tenure.errors import ConflictError
 from tenure.seeds import fresh_u64
 
 
+def check(conn: Connection, endpoint: str, candidate: str) -> str | None:
+    """Return the version in force, or None while only people decide.
+
+    Raises:
+        ConflictError: a rollout is active, or the candidate is in force.
+        MissingError: no such version of this endpoint.
+    """
+    store.check_version(conn, endpoint, candidate)
+    stable = store.stable(conn, endpoint)
+    if (busy := store.active(conn, endpoint)) is not None:
+        raise ConflictError(
+            f"rollout {busy.id} of {endpoint} is {busy.state}; one at a time: end it first", at=endpoint
+        )
+    if candidate == stable:
+        raise ConflictError(f"{candidate} is in force on {endpoint} already", at="candidate")
+    return stable
+
+
 def draft(
     conn: Connection, endpoint: str, candidate: str, *, plan: Plan, wrong: Sequence[str], by: str, now_us: int
 ) -> Rollout:
@@ -24,14 +42,7 @@ def draft(
         ConflictError: a rollout is active, the candidate is in force, or the plan can show nothing.
         MissingError: no such version of this endpoint.
     """
-    store.check_version(conn, endpoint, candidate)
-    stable = store.stable(conn, endpoint)
-    if (busy := store.active(conn, endpoint)) is not None:
-        raise ConflictError(
-            f"rollout {busy.id} of {endpoint} is {busy.state}; one at a time: end it first", at=endpoint
-        )
-    if candidate == stable:
-        raise ConflictError(f"{candidate} is in force on {endpoint} already", at="candidate")
+    stable = check(conn, endpoint, candidate)
     if wrong:
         raise ConflictError("; ".join(wrong), code="plan_shows_nothing", at="plan")
     chosen = plan if stable is not None else alone(plan)
