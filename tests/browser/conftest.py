@@ -80,25 +80,26 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def page(chromium: Any, console: Console) -> Iterator[Any]:
-    """A page that fails the test when it prints an error or asks another host."""
+@contextmanager
+def watched(chromium: Any, url: str, complaints: list[str]) -> Iterator[Any]:
+    """Open a page; the test fails when it breaks or asks another host."""
     context = chromium.new_context(viewport={"width": 1600, "height": 1000}, reduced_motion="reduce")
     opened = context.new_page()
     opened.set_default_timeout(10_000)
-    opened.on("pageerror", lambda error: console.complaints.append(f"error: {error}"))
-    opened.on("console", lambda m: console.complaints.append(m.text) if m.type == "error" else None)
-    opened.on(
-        "request",
-        lambda r: (
-            None
-            if r.url.startswith((console.url, "blob:", "data:"))
-            else console.complaints.append(f"asked {r.url}")
-        ),
-    )
+    ours = (url, "blob:", "data:")
+    opened.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    opened.on("request", lambda r: None if r.url.startswith(ours) else complaints.append(f"asked {r.url}"))
     yield opened
     context.close()
-    assert console.complaints == []
+    assert complaints == []
+
+
+@pytest.fixture
+def page(chromium: Any, console: Console) -> Iterator[Any]:
+    """A page at `console`, which may not print an error either: its server is never down."""
+    with watched(chromium, console.url, console.complaints) as opened:
+        opened.on("console", lambda m: console.complaints.append(m.text) if m.type == "error" else None)
+        yield opened
 
 
 @pytest.fixture
@@ -116,18 +117,9 @@ def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
 
 @pytest.fixture
 def desk(chromium: Any, world: World) -> Iterator[Any]:
-    """A page at `world`; like `page`, it fails the test when the page breaks or asks another host."""
-    context = chromium.new_context(viewport={"width": 1600, "height": 1000}, reduced_motion="reduce")
-    opened = context.new_page()
-    opened.set_default_timeout(10_000)
-    opened.on("pageerror", lambda error: world.complaints.append(f"error: {error}"))
-    opened.on(
-        "request",
-        lambda r: None if r.url.startswith((world.url, "blob:", "data:")) else world.complaints.append(r.url),
-    )
-    yield opened
-    context.close()
-    assert world.complaints == []
+    """A page at `world`, whose server a test may stop."""
+    with watched(chromium, world.url, world.complaints) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

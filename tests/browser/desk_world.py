@@ -97,6 +97,7 @@ class World:
         said: Value = None,
         confidence: float | None = None,
         regions: Sequence[Box] = (),
+        contributions: dict[str, float] | None = None,
     ) -> None:
         """Queue one item that shows the model's answer where there is one."""
         now = self.state.now_us()
@@ -108,7 +109,7 @@ class World:
         )  # fmt: skip
         answer = ItemPrediction(
             item=item, version="m@1", role="primary", value=said, at_us=now, confidence=confidence,
-            regions=tuple(regions),
+            regions=tuple(regions), contributions=contributions,
         )  # fmt: skip
         with self.state.begin() as conn:
             self.queue.add(conn, [new])

@@ -70,12 +70,15 @@ def fill(world: World, data: Path) -> None:
     for name in NUMBERS:
         learned(world, "heart", "input", f"field:{name}", [r[name] for r in heart if r is not oldest])
     record = {name: oldest[name] for name in NUMBERS} | {"ca": None}
-    world.add("h1", "application/json", endpoint="heart", record=record, said="ill", confidence=0.66)
+    why = {"age": 0.41, "trestbps": -0.08, "chol": 0.02, "thalach": -0.9, "oldpeak": 0.0, "st slope": 0.3}
+    world.add("h1", "application/json", endpoint="heart", record=record, said="ill", confidence=0.66,
+              contributions=why)  # fmt: skip
     stays = pq.read_table(data / "health" / "diabetes_130_hospitals.parquet").slice(0, 2000).to_pylist()
     learned(world, "stay", "output", "number", [r["time_in_hospital"] for r in stays])
     learned(world, "stay", "input", "field:num_medications", [r["num_medications"] for r in stays])
     first = {name: stays[0][name] for name in ENCOUNTER}
-    world.add("s1", "application/json", b"{}", endpoint="stay", record=first, said=9.0, confidence=0.5)
+    world.add("s1", "application/json", b"{}", endpoint="stay", record=first, said=9.0, confidence=0.5,
+              contributions={"num_medications": 2.5, "patient_nbr": 7.125})  # fmt: skip
     world.add(
         "t1", "text/plain", endpoint="summary", record=TEXT, said="a short and a missing hole", confidence=0.8
     )
@@ -93,9 +96,7 @@ def test_a_record_shows_types_ranges_and_gaps(desk: Any, world: World) -> None:
     assert age.locator(".outside").inner_text() == "above the reference"
     assert age.locator(".type").inner_text() == "float"
     assert (
-        age.get_by_role("img")
-        .get_attribute("aria-label")
-        .startswith("above the reference, which lies between 29")
+        age.locator(".range").get_attribute("aria-label").startswith("above the reference, which lies between 29")
     )
     assert desk.locator(".record dd.missing").count() == 1
     assert desk.locator(".range.inside").count() == 4
@@ -104,6 +105,32 @@ def test_a_record_shows_types_ranges_and_gaps(desk: Any, world: World) -> None:
     desk.keyboard.press("2")
     sent(desk, 1)
     assert world.judgements()[0]["value"] == "ill"
+
+
+def test_what_moved_the_answer_is_beside_each_field(desk: Any, world: World) -> None:
+    opened(desk, world, "heart")
+    said = [bar.get_attribute("aria-label") for bar in desk.locator(".influence").all()]
+    assert said[0] == "speaks for ill by 0.41"
+    assert said[3:] == ["speaks against ill by 0.9", "moved nothing", "speaks for ill by 0.3"]
+    names = desk.locator(".record dt")
+    assert names.first.inner_text().startswith("age")
+    assert names.last.inner_text() == "st slopemade by the model"
+    desk.keyboard.press("o")
+    assert names.first.inner_text().startswith("thalach")
+    desk.get_by_role("button", name="Strongest first").click()
+    assert names.first.inner_text().startswith("age")
+    push = desk.locator(".influence .push").nth(3)
+    assert (push.get_attribute("x"), push.get_attribute("width")) == ("0", "50")
+    assert fits(desk, width=400)
+
+
+def test_a_masked_field_does_not_tell_by_what_it_moved(desk: Any, world: World) -> None:
+    with desk.expect_response(lambda r: "/api/reviews/lease" in r.url) as leased:
+        opened(desk, world, "stay")
+    body = leased.value.text()
+    assert "7.125" not in body
+    assert '"num_medications":2.5' in body.replace(" ", "")
+    assert desk.locator(".influence").count() == 1
 
 
 def test_a_masked_field_is_shown_on_request_and_audited(desk: Any, world: World) -> None:

@@ -76,7 +76,11 @@ export type LevelMove = { id: number; at_us: number; from_level: string; to_leve
 export type Automation = {
   endpoint: string; level: string; max: string; up: string; next: string | null; why_not_higher: string | null;
   labels: number; moves: LevelMove[]; certificates: Certificate[]; lineages: Lineage[]; shadow: Shadow | null; now_us: number;
-  bias?: Bias;
+  bias?: Bias; segment: string; by: string | null; segments: SegmentRow[]; promise: string;
+};
+export type SegmentRow = {
+  segment: string; level: string; max: string; next: string | null; why_not_higher: string | null; labels: number;
+  certificates: number; note: string;
 };
 export type Rate = { share: number | null; low: number; high: number; n: number; effective: number };
 export type Bias = { shown: Rate; blind: Rate; agree_shown: Rate; agree_blind: Rate; shown_worse: boolean; sentence: string };
@@ -102,5 +106,5 @@ export type ReviewItem = {
   item: string; token: string; endpoint: string; media_type: string; record: unknown; blind: boolean; labels: string[];
   regions: string | null; kind: string; adjudicate: boolean; expires_us: number;
   unit?: string; range?: Range | null; fields?: FieldInfo[]; // optional: an older server does not say them
-  suggestion: { value: unknown; confidence: number | null; regions: Box[]; version: string } | null;
+  suggestion: { value: unknown; confidence: number | null; regions: Box[]; version: string; contributions?: Record<string, number> | null } | null;
 };

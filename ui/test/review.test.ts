@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { added, classes, heard, judgement, named, placed, reclassified, type Draft } from "../src/review/desk";
 import { diff } from "../src/review/diff";
+import { bar, influence, said, signed, strongest } from "../src/review/influence";
 import { quoted } from "../src/review/quoted";
 import { spread, where } from "../src/review/range";
 import { clock, column, peaked } from "../src/review/wave";
@@ -79,4 +80,29 @@ it("a text marks the words of the suggestion, and the space between two", () => 
   expect(quoted("A Missing hole, by it.", "missing hole by")).toEqual([
     { text: "A ", marked: false }, { text: "Missing hole", marked: true }, { text: ", by it.", marked: false },
   ]);
+});
+
+describe("what moved an answer", () => {
+  const by = { age: 0.5, chol: -2, ca: 0 };
+  const told = item({ suggestion: { value: "ill", confidence: 0.6, version: "v", regions: [], contributions: by } });
+  it("is there only where the model says it", () => {
+    expect(influence(told)).toEqual(by);
+    expect(influence(item())).toBeNull();
+    expect(influence(item({ suggestion: null }))).toBeNull();
+    expect(influence({ ...told, suggestion: { ...told.suggestion!, contributions: {} } })).toBeNull();
+  });
+  it("puts the strongest first, whatever the sign, and names without a number last", () => {
+    expect(strongest([{ name: "other" }, { name: "age" }, { name: "chol" }], by).map((f) => f.name)).toEqual(["chol", "age", "other"]);
+  });
+  it("draws from the middle, half the width for the strongest", () => {
+    expect(bar(-2, by)).toEqual({ left: 0, width: 50 });
+    expect(bar(0.5, by)).toEqual({ left: 50, width: 12.5 });
+    expect(bar(0, { a: 0 })).toEqual({ left: 50, width: 0 });
+  });
+  it("is said in words", () => {
+    expect(said(0.5, told)).toBe("speaks for ill by 0.5");
+    expect(said(-2, told)).toBe("speaks against ill by 2");
+    expect(said(-2, { ...told, kind: "number" })).toBe("lowered the answer by 2");
+    expect([signed(0.5), signed(-2), signed(0)]).toEqual(["+0.5", "\u22122", "0"]);
+  });
 });

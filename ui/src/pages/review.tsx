@@ -8,6 +8,7 @@ import { added, boxLabel, classes, heard, judgement, missing, named, opened, pla
 import { dropDraft, flush, keep, kept } from "../review/drafts";
 import { Fields } from "../review/fields";
 import { Help } from "../review/help";
+import { influence } from "../review/influence";
 import { BoxList, Labels, Lights, Suggestion } from "../review/panel";
 import { Skip } from "../review/skip";
 import { Sound, type SoundCommand } from "../review/sound";
@@ -36,7 +37,7 @@ export function ReviewPage({ endpoint }: { endpoint: string }) {
   );
   if (!judges()) return <>{head}<Empty title="Your role does not judge">Ask an operator for a reviewer's token.</Empty></>;
   if (work.fault.value && !item) return <>{head}<div class="notice bad" role="alert">{work.fault.value.message}</div></>;
-  if (!item) return <>{head}{work.asked.value ? <Empty title="Nothing waits for you">New items appear here by themselves. <button onClick={() => void work.undo()}>Undo your last judgement</button></Empty> : <p class="quiet" role="status">Loading …</p>}</>;
+  if (!item) return <>{head}{work.asked.value ? <Empty title="Nothing waits for you">New items appear here by themselves.<span class="row center empty-act"><button onClick={() => void work.undo()}>Undo your last judgement</button></span></Empty> : <p class="quiet" role="status">Loading …</p>}</>;
   return <>{head}<Item key={item.item + item.token} item={item} work={work} /></>;
 }
 
@@ -57,7 +58,7 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
     const gap = missing(d);
     if (gap) return say(gap, true);
     dropDraft(item);
-    work.submit(judgement(item, d));
+    work.submit(item, judgement(item, d));
   };
   const choose = (label: unknown) => {
     const next = { ...latest(), value: label };
@@ -85,6 +86,7 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
     const n = draft.boxes.length;
     if (n) setDraft({ ...draft, selected: (Math.max(draft.selected, step > 0 ? -1 : 0) + step + n) % n });
   };
+  const sort = () => (work.byInfluence.value = !work.byInfluence.value);
   const lit = (key: keyof Light, step: number) => setLight((l) => ({ ...l, [key]: Math.min(4, Math.max(0.2, Number((l[key] + step).toFixed(2)))) }));
 
   const keys: Record<string, (shift: boolean) => void> = {
@@ -98,6 +100,7 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
     ArrowLeft: (s) => nudge(-1, 0, s), ArrowRight: (s) => nudge(1, 0, s), ArrowUp: (s) => nudge(0, -1, s), ArrowDown: (s) => nudge(0, 1, s),
   };
   const write = (text: string) => setDraft({ ...latest(), value: text });
+  if (influence(item)) keys.o = sort;
   if (writes) keys.e = () => answer.current?.focus();
   if (isSound) Object.assign(keys, soundKeys(sound));
   if (isSound && writes) Object.assign(keys, { x: () => write(NO_SPEECH), z: () => write(UNINTELLIGIBLE) });
@@ -131,11 +134,11 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
         {src === "" && <Fields item={{ ...item, record: null }} />}
         {isSound && src && <Sound src={src} outline={work.outlines.value.get(item.item) ?? null} words={heard(item)} command={sound} />}
         {isSound && src === undefined && <p class="quiet" role="status">The sound is being fetched …</p>}
-        {!isImage && !isSound && <Fields item={item} />}
+        {!isImage && !isSound && <Fields item={item} sorted={work.byInfluence.value} sort={sort} />}
         {isImage && <Lights light={light} setLight={setLight} zoom={(f) => command.current?.zoom(f)} fit={() => command.current?.fit()} hidden={hidden} setHidden={setHidden} beside={work.beside.value} setBeside={(on) => (work.beside.value = on)} />}
       </div>
       <aside class="review-side" aria-label="Judgement">
-        {item.adjudicate && <p class="notice warn">Two readers differ on this item. Your judgement settles it.</p>}
+        {item.adjudicate && <p class="notice warn">Readers differ on this item, or one left it to you. Your judgement settles it.</p>}
         <Suggestion item={item} />
         {writes ? <Written item={item} value={draft.value} write={write} field={answer} /> : <Labels item={item} draft={draft} choose={choose} />}
         {item.regions && <BoxList draft={draft} classes={classes(item, draft)} select={select} remove={(i) => setDraft(without(latest(), i))} name={(label) => setDraft(named(latest(), latest().selected, label))} add={newBox} />}
@@ -151,7 +154,7 @@ function Item({ item, work }: { item: ReviewItem; work: Work }) {
         </div>
       </aside>
       <Help media={item.media_type} open={dialog === "help"} close={() => setDialog("")} />
-      <Skip open={dialog === "skip"} close={() => setDialog("")} skip={(reason) => work.skip(reason)} escalate={(reason) => work.escalate(reason)} />
+      <Skip open={dialog === "skip"} close={() => setDialog("")} skip={(reason) => work.skip(item, reason)} escalate={(reason) => work.escalate(item, reason)} />
     </div>
   );
 }

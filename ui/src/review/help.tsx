@@ -37,13 +37,15 @@ const SOUND: Keys = [
   ["Z", "unintelligible"],
 ];
 
+const RECORD: Keys = [["O", "the fields that moved the answer most first, or as they stand"]];
+
 export function Help({ open, close, media }: { open: boolean; close: () => void; media: string }) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     if (open) dialog.current?.showModal();
     else dialog.current?.close();
   }, [open]);
-  const more: Keys = media.startsWith("image/") ? PHOTO : media.startsWith("audio/") ? SOUND : [];
+  const more: Keys = media.startsWith("image/") ? PHOTO : media.startsWith("audio/") ? SOUND : media === "application/json" ? RECORD : [];
   return (
     <dialog ref={dialog} aria-labelledby="help-title" onClose={close}>
       <h2 id="help-title">Keys</h2>

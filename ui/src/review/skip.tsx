@@ -17,14 +17,17 @@ export function Skip({ open, close, skip, escalate }: { open: boolean; close: ()
   return (
     <dialog ref={dialog} aria-labelledby="skip-title" onClose={close}
       onKeyDown={(e) => { const reason = REASONS[Number(e.key) - 1]; if (reason && !(e.target instanceof HTMLInputElement)) { e.preventDefault(); choose(reason); } }}>
-      <h2 id="skip-title">Skip: why?</h2>
+      <h2 id="skip-title">Skip or escalate: why?</h2>
+      <p class="quiet">What you skip goes to somebody else. What you escalate goes to an adjudicator, whose word decides.</p>
       <div class="stack">{REASONS.map((reason, i) => <button key={reason} onClick={() => choose(reason)}><kbd>{i + 1}</kbd> {reason}</button>)}</div>
-      <form class="row" onSubmit={(e) => { e.preventDefault(); choose(other); }}>
-        <label class="grow">Another reason<input type="text" required maxLength={200} value={other} onInput={(e) => setOther(e.currentTarget.value)} /></label>
-        <button type="submit">Skip</button>
-        <button type="button" disabled={!other.trim()} onClick={() => { close(); setOther(""); escalate(other.trim()); }}>Escalate</button>
+      <form class="stack" onSubmit={(e) => { e.preventDefault(); choose(other); }}>
+        <label>Another reason<input type="text" required maxLength={200} value={other} onInput={(e) => setOther(e.currentTarget.value)} /></label>
+        <div class="row end">
+          <button type="button" onClick={close}>Cancel</button>
+          <button type="button" disabled={!other.trim()} onClick={() => { close(); setOther(""); escalate(other.trim()); }}>Escalate</button>
+          <button type="submit" disabled={!other.trim()}>Skip</button>
+        </div>
       </form>
-      <div class="row end"><button onClick={close}>Cancel</button></div>
     </dialog>
   );
 }

@@ -20,7 +20,8 @@ export class Work {
   readonly items = signal<ReviewItem[]>([]);
   readonly media = signal<ReadonlyMap<string, string>>(new Map());
   readonly outlines = signal<ReadonlyMap<string, Outline>>(new Map());
-  readonly beside = signal(false); // kept from item to item
+  readonly beside = signal(false); // kept from item to item, as is
+  readonly byInfluence = signal(false);
   readonly asked = signal(false);
   readonly waiting = signal(0);
   readonly done = signal(0);
@@ -28,6 +29,7 @@ export class Work {
   private readonly outbox: Outbox;
   private timers: number[] = [];
   private busy = false;
+  private readonly left = new Set<string>(); // tokens of what was judged or put aside: a lease that was asked for before may bring it again
   private seen = { active: performance.now(), spent: 0 };
 
   constructor(readonly endpoint: string) {
@@ -62,25 +64,27 @@ export class Work {
     this.seen.active = performance.now();
   }
 
-  submit(judgement: Judgement): void {
-    const item = this.items.value[0];
-    if (!item) return;
+  /** Keys may come faster than the page is drawn: what was pressed for an item that is gone is not for the next one. */
+  private gone(item: ReviewItem): boolean {
+    return this.items.value[0]?.token !== item.token;
+  }
+
+  submit(item: ReviewItem, judgement: Judgement): void {
+    if (this.gone(item)) return;
     const body = { token: item.token, ...judgement, seconds: this.seen.spent };
     this.next();
     this.done.value += 1;
     this.outbox.add({ path: `${path(item)}/judgements`, body, key: key() });
   }
 
-  skip(reason: string): void {
-    const item = this.items.value[0];
-    if (!item) return;
+  skip(item: ReviewItem, reason: string): void {
+    if (this.gone(item)) return;
     this.next();
     this.outbox.add({ path: `${path(item)}/skip`, body: { token: item.token, reason }, key: key() });
   }
 
-  escalate(reason: string): void {
-    const item = this.items.value[0];
-    if (!item) return;
+  escalate(item: ReviewItem, reason: string): void {
+    if (this.gone(item)) return;
     this.next();
     this.outbox.add({ path: `${path(item)}/escalate`, body: { token: item.token, reason }, key: key() });
   }
@@ -101,7 +105,8 @@ export class Work {
   }
 
   private next(): void {
-    const [, ...rest] = this.items.value;
+    const [first, ...rest] = this.items.value;
+    if (first) this.left.add(first.token);
     this.items.value = rest;
     this.reset();
     void this.fill();
@@ -115,7 +120,7 @@ export class Work {
       const url = `/api/reviews/lease?n=${want}&endpoint=${encodeURIComponent(this.endpoint)}`;
       const { items } = await post<{ items: ReviewItem[] }>(url);
       const known = new Set(this.items.value.map((item) => item.item));
-      const fresh = items.filter((item) => !known.has(item.item));
+      const fresh = items.filter((item) => !known.has(item.item) && !this.left.has(item.token));
       if (this.items.value.length === 0 && fresh.length) this.reset();
       fresh.sort((a, b) => Number(begun(b)) - Number(begun(a))); // after a reload, go on where the hand was
       this.items.value = [...this.items.value, ...fresh];
