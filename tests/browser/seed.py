@@ -32,6 +32,9 @@ V1, V2, V0 = "scratch-1@4f1c9a02", "scratch-2@b07d55e1", "scratch-bad@e0a1173c"
 PANE_S = 10
 PANES = 90
 DARK = 12  # newest panes after the lamp failed
+LINES = p.Segments(
+    by="unit", values={"line 1": p.SegmentSpec(errors=0.01), "line 2": p.SegmentSpec(max="assist")}
+)
 STEPS = (
     p.Step(shadow=1.0, min_labels=200),
     p.Step(share=0.05, min=200),
@@ -45,7 +48,7 @@ def project() -> p.Project:
     phones = p.EndpointSpec(
         input="image",
         pipeline=(p.StageSpec(stage="crop", uses="my:Crop"), p.StageSpec(stage="scratch", uses="my:Scratch")),
-        automation=p.Automation(errors=0.02, blind=0.2),
+        automation=p.Automation(errors=0.02, blind=0.2, segments=LINES),
         rollout=p.RolloutSpec(
             steps=STEPS, gates=(p.GateSpec(bad="wrong_decision"), p.GateSpec(bad="over_latency"))
         ),
@@ -162,14 +165,17 @@ class Seed:
 
     def _automation(self, conn: sa.Connection) -> None:
         moves = (
-            ("human_only", "shadow", "mira", "the project starts beside the inspectors", 80_000),
-            ("shadow", "assist", "mira", "612 blind labels; agreement 95.8 %", 40_000),
-            ("assist", "partial", "mira", "certificate 1 was issued", 4_000),
+            ("", "human_only", "shadow", "mira", "the project starts beside the inspectors", 80_000),
+            ("", "shadow", "assist", "mira", "612 blind labels; agreement 95.8 %", 40_000),
+            ("", "assist", "partial", "mira", "certificate 1 was issued", 4_000),
+            ("line 1", "shadow", "assist", "mira", "204 blind labels; agreement 97.1 %", 39_000),
+            ("line 2", "assist", "human_only", "mira", "the camera of line 2 is being changed", 1_200),
         )
-        for low, high, who, cause, age in moves:
+        for segment, low, high, who, cause, age in moves:
             conn.execute(
                 t.levels.insert().values(
                     endpoint=NAME,
+                    segment=segment,
                     at_us=self.ago(age),
                     from_level=low,
                     to_level=high,
@@ -188,6 +194,7 @@ class Seed:
         values = {
             "endpoint": NAME,
             "version": V1,
+            "segment": "",
             "side": "*",
             "bound": 0.02,
             "delta": 0.05,
@@ -303,10 +310,15 @@ class Seed:
                     gate=gate,
                     outcome=outcome,
                     at_us=self.ago(5),
-                    numbers=dumps({"log_e": log_e, "max_log_e": log_e, "log_limit": 2.9957, "alpha": 0.05}),
+                    numbers=dumps(
+                        {"log_e": log_e, "max_log_e": log_e, "log_limit": 2.9957, "alpha": 0.05}
+                        | BANDS.get(gate, {})
+                    ),
                     sentence=sentence,
                 )
             )
+            if gate.startswith("mean:"):
+                continue
             x1, x0, n1, n0 = counts
             conn.execute(
                 t.evidence.insert().values(
@@ -499,7 +511,24 @@ VERDICTS = (
         (3, 11, 412, 1240),
         "The candidate is no slower as far as 412 requests show: evidence 1.2 of 20.",
     ),
+    (
+        "mean:confidence",
+        "pass",
+        0.4,
+        (0, 0, 412, 1240),
+        "mean confidence 0.91 of night in 412 requests against 0.914 of day in 1,240, a difference of -0.004, "
+        "about 95 % -0.021 to +0.013: no evidence of harm (evidence 1.5 of 20 needed)",
+    ),
+    (
+        "wrong_decision @ line=3",
+        "wait",
+        0.9,
+        (1, 2, 9, 33),
+        "where line=3: 9 judged requests of night in this step; with fewer than 14 wrong decisions could not be "
+        "told from chance",
+    ),
 )
+BANDS = {"mean:confidence": {"difference": -0.004, "low": -0.021, "high": 0.013, "se": 0.005}}
 AUDIT: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("mira", "level.move", NAME, {"from": "assist", "to": "partial", "certificate": 1}),
     ("mira", "rollout.start", "r-1", {"candidate": V0}),

@@ -182,6 +182,19 @@ def test_the_level_goes_down_when_an_operator_says_so(page: Any, console: Consol
     page.locator(".dial .at", has_text="assist").wait_for()
 
 
+def test_one_line_goes_down_alone(page: Any, console: Console) -> None:
+    page.goto(f"{console.url}/#/e/phones/automation")
+    page.get_by_role("button", name="line 1").click()
+    page.get_by_role("heading", name="Degree of automation · line 1").wait_for()
+    page.get_by_role("button", name="Down to shadow").click()
+    page.get_by_role("dialog").get_by_role("button", name="Down to shadow").click()
+    page.get_by_text("The level is shadow.").wait_for()
+    row = page.locator(".segments > li", has=page.get_by_role("button", name="line 1"))
+    row.get_by_role("img", name="shadow, at most partial").wait_for()
+    levels = {name: console.services.automation.level("phones", name).word for name in ("", "line 1", "line 2")}
+    assert levels == {"": "partial", "line 1": "shadow", "line 2": "human_only"}
+
+
 def test_an_operator_rolls_back(page: Any, console: Console) -> None:
     page.goto(f"{console.url}/#/e/phones/rollout")
     page.get_by_role("button", name="Roll back").click()

@@ -1,20 +1,23 @@
+import { useState } from "preact/hooks";
 import { post } from "../api";
 import { ago, clock, count, number, percent, seconds, short, words } from "../format";
 import { useData } from "../live";
 import { Badge } from "../parts/badge";
 import { Confirm } from "../parts/confirm";
 import { Curve } from "../parts/curve";
-import { Dial, LEVELS } from "../parts/dial";
+import { Dial, LEVELS, MiniDial } from "../parts/dial";
 import { Card, Empty, PageHead, Waiting } from "../parts/empty";
 import { attempt } from "../parts/toast";
 import { operates } from "../session";
-import type { Automation, Bias, Certificate, Lineage, Rate, Shadow } from "../types";
+import type { Automation, Bias, Certificate, Lineage, Rate, SegmentRow, Shadow } from "../types";
 
 const RECENT = 3;
 const TOPICS = ["levels", "lineages", "certificates", "routing"];
 
 export function AutomationPage({ endpoint }: { endpoint: string }) {
-  const { data, fault, reload } = useData<Automation>(`/api/levels?endpoint=${encodeURIComponent(endpoint)}`, TOPICS);
+  const [chosen, setChosen] = useState({ endpoint, segment: "" });
+  const asked = chosen.endpoint === endpoint ? chosen.segment : ""; // another endpoint has other segments
+  const { data, fault, reload } = useData<Automation>(`/api/levels?${new URLSearchParams({ endpoint, segment: asked })}`, TOPICS);
   const head = <PageHead title="Automation" sub={endpoint} />;
   if (!data) return <>{head}<Waiting fault={fault} /></>;
   const valid = data.certificates.filter((c) => c.state === "valid");
@@ -25,7 +28,8 @@ export function AutomationPage({ endpoint }: { endpoint: string }) {
   return (
     <>
       {head}
-      <Card title="Degree of automation" side={<Badge state="info" text={words(data.level)} />} wide>
+      {data.segments.length > 0 && <Segments data={data} choose={(segment) => setChosen({ endpoint, segment })} />}
+      <Card title={titled(data)} side={<Badge state="info" text={words(data.level)} />} wide>
         <Dial level={data.level} max={data.max} />
         {data.next && data.why_not_higher && <p class="notice calm"><b>Why not {words(data.next)}?</b> {data.why_not_higher}</p>}
         {operates() && <Moves data={data} done={reload} />}
@@ -61,11 +65,45 @@ export function AutomationPage({ endpoint }: { endpoint: string }) {
   );
 }
 
+function titled({ by, segment }: Automation) {
+  return by ? `Degree of automation · ${segmentName(by, segment)}` : "Degree of automation";
+}
+
+function segmentName(by: string, segment: string) {
+  if (!segment) return `every other ${by}`;
+  return by === "unit" ? segment : `${by} ${segment}`; // a unit's name says what it is
+}
+
+/** Each segment as a row; the endpoint's own level, which has all others, comes last. */
+function Segments({ data, choose }: { data: Automation; choose: (segment: string) => void }) {
+  const by = data.by ?? "";
+  const rows = [...data.segments.filter((r) => r.segment), ...data.segments.filter((r) => !r.segment)];
+  return (
+    <Card title={`Levels by ${by}`} wide>
+      <ol class="segments">{rows.map((r) => <Segment key={r.segment} row={r} name={segmentName(by, r.segment)} open={r.segment === data.segment} choose={choose} />)}</ol>
+      <p class="quiet">{data.promise}. A certificate of one lifts no other.</p>
+    </Card>
+  );
+}
+
+function Segment({ row: r, name, open, choose }: { row: SegmentRow; name: string; open: boolean; choose: (segment: string) => void }) {
+  const held = r.certificates === 1 ? "1 certificate" : r.certificates ? `${count(r.certificates)} certificates` : "no certificate";
+  const next = r.next && r.why_not_higher ? `Next, ${words(r.next)}: ${r.why_not_higher}` : "As high as the project allows.";
+  return (
+    <li>
+      <button aria-pressed={open} onClick={() => choose(r.segment)}>{name}</button>
+      <span class="segment-level"><MiniDial level={r.level} max={r.max} /><b>{words(r.level)}</b></span>
+      <span class="quiet">{count(r.labels)} blind labels · {held}</span>
+      <span class="segment-next">{next}</span>
+    </li>
+  );
+}
+
 function Moves({ data, done }: { data: Automation; done: () => void }) {
   const at = LEVELS.indexOf(data.level as (typeof LEVELS)[number]);
   const top = LEVELS.indexOf(data.max as (typeof LEVELS)[number]);
   const move = (to: string) => () =>
-    attempt(() => post("/api/levels", { endpoint: data.endpoint, to, approve: true }), `The level is ${words(to)}.`).then(done);
+    attempt(() => post("/api/levels", { endpoint: data.endpoint, segment: data.segment, to, approve: true }), `The level is ${words(to)}.`).then(done);
   const [up, down] = [LEVELS[at + 1], LEVELS[at - 1]];
   return (
     <div class="row commands">

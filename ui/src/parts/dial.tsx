@@ -12,6 +12,17 @@ const MEANING: Record<string, string> = {
   full: "The model decides everything; a random share is audited.",
 };
 
+/** The same in one line, for a row of a list. */
+export function MiniDial({ level, max }: { level: string; max: string }) {
+  const at = LEVELS.indexOf(level as (typeof LEVELS)[number]);
+  const top = LEVELS.indexOf(max as (typeof LEVELS)[number]);
+  return (
+    <span class="mini-dial" role="img" aria-label={`${words(level)}, at most ${words(max)}`}>
+      {LEVELS.map((name, i) => <span key={name} class={i === at ? "at" : i < at ? "below" : i > top ? "beyond" : ""} />)}
+    </span>
+  );
+}
+
 export function Dial({ level, max }: { level: string; max?: string }) {
   const at = LEVELS.indexOf(level as (typeof LEVELS)[number]);
   const top = max ? LEVELS.indexOf(max as (typeof LEVELS)[number]) : LEVELS.length - 1;

@@ -75,9 +75,9 @@ def promise(spec: Spec) -> str:
     """Say what the certificates of all segments promise together: each has an error budget of its own."""
     count, delta = len(spec.names()), 1.0 - spec.certificate.confidence
     if count == 1:
-        return f"all certificates of a version together fail with a chance of at most {100 * delta:g} %"
+        return f"All certificates of a version together fail with a chance of at most {100 * delta:g} %"
     return (
-        f"each segment spends its own {100 * delta:g} % of risk: a version's {count} promises all hold together "
+        f"Each segment spends its own {100 * delta:g} % of risk: a version's {count} promises all hold together "
         f"with a chance of at least {100 * max(0.0, 1.0 - count * delta):g} %"
     )
 
