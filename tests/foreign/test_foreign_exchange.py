@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from foreign_env import python_of, run
 
+from tenure.data.masking import NOTHING
 from tenure.data.state import State
 from tenure.deploy.review.items import NewItem
 from tenure.deploy.review.queue import ReviewQueue
@@ -64,4 +65,4 @@ def _resolved(
     assert taking.take(state, queue, "boards", taken).stored == len(boards)
     with state.read() as conn:
         items = gather.select(conn, "boards", open_=False, resolved=True, since_us=0)
-    return [out for out in gather.outs(items, folder, photos.get) if isinstance(out, Out)]
+    return [out for out in gather.outs(items, folder, photos.get, mask=NOTHING) if isinstance(out, Out)]

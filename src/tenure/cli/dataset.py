@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from tenure.cli import show
-from tenure.cli.options import EndpointOption, JsonOption, ProjectOption
+from tenure.cli.options import EndpointOption, JsonOption, ProjectOption, RevealOption
 
 if TYPE_CHECKING:
     from tenure.cli.office import Office
@@ -35,12 +35,13 @@ def build(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Copy it to this new folder, too.", show_default=False)] = None,
     test_share: Annotated[float, typer.Option(help="Share of the rows, the newest, kept for the test.")] = 0.2,
+    reveal: RevealOption = None,
     project: ProjectOption = None,
     json: JsonOption = False,
 ) -> None:
     """Join inputs, decisions, judgements and outcomes into a frozen, hashed data set.
 
-    The same content has the same id, whenever it is built.
+    The same content has the same id, whenever it is built. Masked fields are left out.
 
     Example: `tenure dataset build defects --since 30d --out training-set`
     """
@@ -60,11 +61,14 @@ def build(
         until_us = None if until is None else moment(until, now_us, "--until")
         with desk.state.read() as conn:
             items = select(conn, name, since_us=since_us, until_us=until_us)
+        mask = desk.mask(
+            name, reveal, action="dataset.reveal", detail={"items": len(items), "out": str(out or "")}
+        )
         with show.bar("items", len(items)) as progress:
             made = dataset.freeze(
                 items, name, desk.folder, since_us=since_us, until_us=until_us, payload=desk.media,
                 now_us=now_us, test_share=test_share, min_side=desk.spec(name).decode.min_side or 0,
-                origin=_origin(desk, name), progress=progress,
+                origin=_origin(desk, name), mask=mask, progress=progress,
             )  # fmt: skip
         with desk.state.begin() as conn:
             dataset.record(conn, made, now_us=now_us)

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from tenure.cli import show
-from tenure.cli.options import JsonOption, ProjectOption
+from tenure.cli.options import JsonOption, ProjectOption, RevealOption
 
 if TYPE_CHECKING:
     from tenure.cli.office import Office
@@ -39,12 +39,13 @@ def export(
     prefix: Annotated[
         str, typer.Option(help="What goes before the names of files in Label Studio tasks.")
     ] = "/data/local-files/?d=",
+    reveal: RevealOption = None,
     project: ProjectOption = None,
     json: JsonOption = False,
 ) -> None:
     """Hand items out with their inputs, ids and provenance.
 
-    The model's answer goes along only where a reader may see it.
+    The model's answer goes along only where a reader may see it; masked fields stay behind.
 
     Example: `tenure export defects to-label --format label-studio`
     """
@@ -64,9 +65,10 @@ def export(
                 since_us=0 if since is None else moment(since, now_us, "--since"),
                 until_us=None if until is None else moment(until, now_us, "--until"),
             )  # fmt: skip
+        mask = desk.mask(name, reveal, action="exchange.reveal", detail={"format": form, "items": len(items)})
         out.mkdir(parents=True)
         with show.bar("items", len(items)) as progress:
-            found = list(gather.outs(items, out, desk.media, progress=progress))
+            found = list(gather.outs(items, out, desk.media, mask=mask, progress=progress))
         made = [one for one in found if not isinstance(one, str)]
         rows = _write(desk, name, made, out=out, form=form, prefix=prefix)
     missing = len(found) - len(made)

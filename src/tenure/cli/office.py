@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenure import system
 from tenure.api import adhoc
@@ -23,6 +23,7 @@ from tenure.scope.project import EndpointSpec, Project
 
 if TYPE_CHECKING:
     from tenure.data.access import Access
+    from tenure.data.masking import Mask
     from tenure.deploy.automation.ledger import Automation
     from tenure.deploy.review.queue import ReviewQueue
     from tenure.deploy.rollout.ledger import Rollouts
@@ -84,6 +85,27 @@ class Office:
             return None if found is None else log.payload(*found)
 
         return payload
+
+    def mask(self, endpoint: str, reveal: str | None, *, action: str, detail: dict[str, Any]) -> Mask:
+        """Return what must not leave with an endpoint's inputs: nothing for whoever gives a reason to reveal it.
+
+        Who may use this office is the operator, who may reveal at the console, too. The audit trail has who asked
+        for which fields and why, before anything is written.
+
+        Raises:
+            CaseError: `no_reason`, the reason is empty.
+        """
+        from tenure.data.masking import NOTHING, mask_of
+
+        mask = mask_of(self.project, endpoint, system.secret(self.folder))
+        if reveal is None or mask == NOTHING:
+            return mask
+        if not reveal.strip():
+            raise CaseError("say why the masked fields are needed", code="no_reason", at="--reveal")
+        told = {"fields": list(mask.names()), "reason": reveal.strip(), **detail}
+        with self.state.begin() as conn:
+            self.state.audit(conn, actor=self.by, action=action, subject=endpoint, detail=told)
+        return NOTHING
 
     def endpoint(self, name: str | None) -> str:
         """Return the endpoint that a command means.

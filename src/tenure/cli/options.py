@@ -23,3 +23,11 @@ EndpointOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit trail.")]
+RevealOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reveal",
+        help="Let masked fields go along, for this reason; the audit trail keeps who, which and why.",
+        show_default=False,
+    ),
+]

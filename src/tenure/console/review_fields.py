@@ -16,6 +16,7 @@ from tenure.console.route import JUDGE, Ask, Route
 from tenure.console.services import Services
 from tenure.data import tables as t
 from tenure.data.extract import FIELD
+from tenure.data.masking import fields_of
 from tenure.deploy.review.items import Leased
 from tenure.errors import ConflictError, MissingError
 from tenure.monitor import profile
@@ -69,10 +70,7 @@ def _suggestion(leased: Leased, spec: EndpointSpec) -> Any:
 
 def masked(record: Any, spec: EndpointSpec) -> Any:
     """Return the record without the values of masked fields."""
-    if not isinstance(record, dict):
-        return record
-    hidden = {name for name, field in spec.fields.items() if field.masked}
-    return {name: value for name, value in record.items() if name not in hidden}
+    return fields_of(spec).record(record)
 
 
 def hides(services: Services, item: str) -> bool:

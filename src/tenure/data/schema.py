@@ -167,9 +167,9 @@ def _check_number(name: str, field: Field, value: Any) -> int | float:
     if not _is_finite(value):
         raise CaseError(f"field {name!r}: expected a finite number", at=name, code="out_of_range")
     if field.min is not None and value < field.min:
-        raise _out_of_range(name, f">= {field.min:g}", value)
+        raise _out_of_range(name, f">= {field.min:g}", None if field.masked else value)
     if field.max is not None and value > field.max:
-        raise _out_of_range(name, f"<= {field.max:g}", value)
+        raise _out_of_range(name, f"<= {field.max:g}", None if field.masked else value)
     return value if whole else float(value)
 
 
@@ -226,8 +226,9 @@ def _wrong_type(name: str, expected: str, value: Any) -> CaseError:
     return CaseError(f"field {name!r}: expected {expected}, got {_kind(value)}", at=name, code="wrong_type")
 
 
-def _out_of_range(name: str, expected: str, value: float) -> CaseError:
-    return CaseError(f"field {name!r}: expected {expected}, got {value:g}", at=name, code="out_of_range")
+def _out_of_range(name: str, expected: str, value: float | None) -> CaseError:
+    got = "" if value is None else f", got {value:g}"  # a masked value is not told: reasons are logged
+    return CaseError(f"field {name!r}: expected {expected}{got}", at=name, code="out_of_range")
 
 
 def _kind(value: Any) -> str:

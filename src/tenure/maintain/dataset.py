@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
+from tenure.data.masking import NOTHING, Mask
 from tenure.data.state import dumps
 from tenure.errors import ConflictError, StoreError
 from tenure.maintain import table
@@ -63,6 +64,7 @@ def build_snapshot(
     test_share: float = 0.2,
     min_side: int = 0,
     origin: Origin | None = None,
+    mask: Mask = NOTHING,
 ) -> Snapshot:
     """Freeze what was judged about requests since a time, and note it in `snapshots`.
 
@@ -75,7 +77,7 @@ def build_snapshot(
     items = select(conn, endpoint, since_us=since_us, until_us=until_us)
     made = freeze(
         items, endpoint, folder, since_us=since_us, payload=payload, now_us=now_us, until_us=until_us,
-        test_share=test_share, min_side=min_side, origin=origin,
+        test_share=test_share, min_side=min_side, origin=origin, mask=mask,
     )  # fmt: skip
     record(conn, made, now_us=now_us)
     return made
@@ -93,11 +95,13 @@ def freeze(
     test_share: float = 0.2,
     min_side: int = 0,
     origin: Origin | None = None,
+    mask: Mask = NOTHING,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Snapshot:
     """Write the folder of a snapshot, or return the one that holds the same already.
 
-    `min_side` is noted for whoever decodes its photos; `progress` gets the number of items looked at.
+    `min_side` is noted for whoever decodes its photos; `progress` gets the number of items looked at. What `mask`
+    names is left out, and the manifest says so.
 
     Raises:
         ConflictError: nothing was judged, or no input is kept.
@@ -106,6 +110,7 @@ def freeze(
     work = Path(tempfile.mkdtemp(prefix=".new-", dir=folder / FOLDER))
     try:
         every, missing = _gather(items, work, payload, progress)
+        every = [_masked(row, mask) for row in every]
         rows = merged(every)
         if not rows:
             raise ConflictError(_empty(endpoint, missing), code="no_labels", at=endpoint)
@@ -119,6 +124,7 @@ def freeze(
             draft, min_side=min_side or msgspec.UNSET, origin=origin or msgspec.UNSET,
             until_us=msgspec.UNSET if until_us is None else until_us,
             merged=len(every) - len(rows), contradictions=contradictions(rows),
+            masked=mask.names() or msgspec.UNSET,
         )  # fmt: skip
         sha = draft.sha()
         made = msgspec.structs.replace(draft, id=sha[:16], created_us=now_us)
@@ -207,6 +213,10 @@ def _row(judged: Judged, work: Path, payload: Payload) -> Row | Missing:
         decision=judged.decision,
         decided_by=judged.decided_by,
     )
+
+
+def _masked(row: Row, mask: Mask) -> Row:
+    return msgspec.structs.replace(row, record=mask.record(row.record), unit=mask.unit(row.unit))
 
 
 def _media(work: Path, media_type: str, data: bytes) -> str:

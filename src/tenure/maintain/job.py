@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tenure.clock import Clock
+from tenure.data.masking import NOTHING, Mask
 from tenure.data.state import State
 from tenure.errors import ModelError, TenureError
 from tenure.maintain import compare, dataset, runs
@@ -63,6 +64,7 @@ class Job:
         cause: str,
         progress: Callable[[str], None] | None = None,
         min_side: int = 0,
+        mask: Mask = NOTHING,
     ) -> None:
         self.run = run
         self.endpoint = endpoint
@@ -70,6 +72,7 @@ class Job:
         self._claim = claim
         self._spec = spec
         self._min_side = min_side
+        self._mask = mask
         self._by = by
         self._cause = cause
         self._progress = progress
@@ -124,13 +127,16 @@ class Job:
         # No transaction is open while inputs are copied: the controller goes on writing.
         made = dataset.freeze(
             items, self.endpoint, tools.folder, since_us=0, payload=tools.payload, now_us=now_us,
-            min_side=self._min_side,
+            min_side=self._min_side, mask=self._mask,
         )  # fmt: skip
         with tools.state.begin() as conn:
             dataset.record(conn, made, now_us=now_us)
             runs.change(conn, self.run, snapshot=made.id)
         said = made.manifest
         self.note(f"snapshot {made.id}: {said.train} rows to train, {said.test} to test")
+        if self._mask.fields:
+            names = ", ".join(sorted(self._mask.fields))
+            self.note(f"without the masked fields {names}; `retrain.reveal: true` gives them to the command")
         if said.missing:
             self.note(f"{len(said.missing)} judged items could not be used; {MANIFEST} names them")
         return made

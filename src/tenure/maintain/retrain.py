@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy.engine import Connection
 
 from tenure.clock import Clock
+from tenure.data.masking import NOTHING, fields_of
 from tenure.data.state import State
 from tenure.errors import ConflictError, MissingError
 from tenure.maintain import runs, trigger
@@ -164,12 +165,18 @@ class Retrainer:
                 self._tools.state.audit(
                     conn, actor=by, action="retrain.start", subject=endpoint, detail={"run": run, "cause": cause}
                 )
+                masked = sorted(fields_of(spec).fields)
+                if masked and spec.retrain.reveal:
+                    detail = {"run": run, "fields": masked, "reason": "retrain.reveal of the project"}
+                    self._tools.state.audit(
+                        conn, actor=by, action="dataset.reveal", subject=endpoint, detail=detail
+                    )
         except BaseException:
             claim.release()
             raise
         return Job(
             self._tools, claim, run=run, endpoint=endpoint, spec=spec.retrain, by=by, cause=cause,
-            min_side=spec.decode.min_side or 0,
+            min_side=spec.decode.min_side or 0, mask=NOTHING if spec.retrain.reveal else fields_of(spec),
             progress=progress,
         )  # fmt: skip
 

@@ -112,6 +112,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         merged: rows that were merged into others, as the same input with the same truth.
         contradictions: inputs with more than one truth; all their rows are in one part.
         origin: what froze it; absent where a training run did.
+        masked: fields that were left out of the records, `unit` where units are hashed; absent where nothing is.
         min_side: as the endpoint decodes photos; decode them alike: `read_image(data, min_side=…)`.
     """
 
@@ -132,6 +133,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     contradictions: int | msgspec.UnsetType = msgspec.UNSET
     origin: Origin | msgspec.UnsetType = msgspec.UNSET
     min_side: int | msgspec.UnsetType = msgspec.UNSET
+    masked: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     created_us: int = 0
 
     def sha(self) -> str:

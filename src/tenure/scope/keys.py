@@ -76,7 +76,11 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "values": Meaning("The values of a category.", _LOG),
         "min": Meaning("Smallest value of a number.", _LOG),
         "max": Meaning("Largest value of a number.", _LOG),
-        "masked": Meaning("Reviewers see the value only on request, and the audit keeps who asked.", "console"),
+        "masked": Meaning(
+            "Reviewers see the value only on request, and the audit keeps who asked. "
+            "Exports and data sets are without it, unless somebody reveals it with a reason.",
+            "console",
+        ),
     },
     p.RuleCase: {
         "when": Meaning('Such as `amount > 1000 and country != "de"`; signs are < <= > >= == !=.', "model"),
@@ -311,6 +315,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "min_labels": Meaning("New labels that a training needs.", _RETRAIN),
         "auto_train": Meaning("Train without being asked.", _RETRAIN),
         "auto_deploy": Meaning("Start a rollout of what was trained and passed, without being asked.", _RETRAIN),
+        "reveal": Meaning("The command gets the masked fields, too; the audit keeps each run.", _RETRAIN),
         "timeout": Meaning("Time after which the command is stopped.", _RETRAIN),
     },
     p.Decode: {

@@ -397,6 +397,7 @@ class Retrain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     min_labels: Some = 500
     auto_train: bool = False
     auto_deploy: bool = False
+    reveal: bool = False  # the command gets masked fields, too
     timeout: Span = 3600.0
 
 

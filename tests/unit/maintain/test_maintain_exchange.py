@@ -14,6 +14,7 @@ from maintain_world import LABELS, World
 from PIL import Image as Pillow
 
 from tenure.data import tables as t
+from tenure.data.masking import NOTHING
 from tenure.deploy.review.items import ItemPrediction, NewItem
 from tenure.deploy.review.queue import ReviewQueue
 from tenure.errors import CaseError
@@ -53,7 +54,7 @@ def queue(world: World) -> ReviewQueue:
 def outs(world: World, tmp_path: Path, *, resolved: bool = False) -> list[Out]:
     with world.state.read() as conn:
         items = gather.select(conn, "phones", open_=not resolved, resolved=resolved, since_us=0)
-    found = list(gather.outs(items, tmp_path / "out", png))
+    found = list(gather.outs(items, tmp_path / "out", png, mask=NOTHING))
     assert all(isinstance(one, Out) for one in found)
     return found  # type: ignore[return-value]
 

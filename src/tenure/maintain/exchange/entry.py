@@ -26,6 +26,7 @@ class Out(msgspec.Struct, frozen=True, kw_only=True):
         record: the input itself, a record or a text.
         size: (width, height) of a picture, turned upright.
         show: whether a reader may see the model's answer.
+        unit: what shares a fate, hashed where it is masked.
         weight: 1 / chance that it was to be judged at all; None where that is not known.
     """
 
@@ -36,6 +37,7 @@ class Out(msgspec.Struct, frozen=True, kw_only=True):
     record: Any = None
     size: tuple[int, int] | None = None
     show: bool = False
+    unit: str = ""
     weight: float | None = None
 
     @property

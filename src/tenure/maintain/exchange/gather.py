@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
+from tenure.data.masking import Mask
 from tenure.deploy.review import store
 from tenure.maintain import judged
 from tenure.maintain.dataset import Payload
@@ -30,25 +31,29 @@ def select(
 
 
 def outs(
-    items: Sequence[Judged], folder: Path, payload: Payload, *, progress: Callable[[int], None] = lambda n: None
-) -> Iterator[Out | str]:
-    """Yield each item with its input written to `folder`, or the id of one whose input is not kept."""
+    items: Sequence[Judged], folder: Path, payload: Payload, *, mask: Mask,
+    progress: Callable[[int], None] = lambda n: None,
+) -> Iterator[Out | str]:  # fmt: skip
+    """Yield each item with its input written to `folder`, or the id of one whose input is not kept.
+
+    What `mask` names does not leave; `NOTHING` is for whoever may and has asked.
+    """
     for number, one in enumerate(items, 1):
-        yield _out(one, folder, payload)
+        yield _out(one, folder, payload, mask)
         progress(number)
 
 
-def _out(one: Judged, folder: Path, payload: Payload) -> Out | str:
+def _out(one: Judged, folder: Path, payload: Payload, mask: Mask) -> Out | str:
     item = one.item
     truth = json.loads(item["truth"] or "null")
     shared = {
         "judged": one, "truth": truth, "boxes": store.boxes(item["truth_regions"]),
         "show": may_show(item),
-        "weight": _weight(item["kind"], item["audit_prob"]),
+        "weight": _weight(item["kind"], item["audit_prob"]), "unit": mask.unit(item["unit"]),
     }  # fmt: skip
     if item["record"] is not None:
-        return Out(record=json.loads(item["record"]), **shared)
-    kept = payload(item["id"])
+        return Out(record=mask.record(json.loads(item["record"])), **shared)
+    kept = None if mask.fields else payload(item["id"])
     if kept is None:
         return str(item["id"])
     media_type, data = kept

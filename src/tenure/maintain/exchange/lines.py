@@ -128,7 +128,7 @@ def _item(out: Out) -> dict[str, Any]:
     said, item = out.judged, out.judged.item
     return {
         "format": FORMAT, "item": out.id, "endpoint": item["endpoint"], "kind": item["kind"],
-        "unit": item["unit"], "truth": out.truth, "source": item["source"], "weight": out.weight,
+        "unit": out.unit, "truth": out.truth, "source": item["source"], "weight": out.weight,
         "adjudicated": item["source"] == "adjudicated", "shown_suggestion": said.shown,
         "version": item["version"], "predicted": said.predicted, "confidence": said.confidence,
         "decision": said.decision, "decided_by": said.decided_by or None, "file": out.file, "record": out.record,
