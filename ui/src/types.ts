@@ -20,6 +20,7 @@ export type Need = { rank: number; kind: string; endpoint: string; text: string;
 
 export type Summary = {
   endpoint: string; input: string; level: string; level_since_us: number | null; level_cause: string;
+  segments: Record<string, string>;
   routing: { stable: string | null; candidate: string | null; share: number; shadows: string[]; policy: Record<string, unknown>; table: number } | null;
   rollout: { id: string; candidate: string; stable: string | null; state: string; step: number; reason: string; plan: Plan } | null;
   alarms: Alarm[];

@@ -97,7 +97,9 @@ def _say_level(project: Project, endpoint: str, wanted: str | None) -> None:
     try:
         with state.read() as conn:
             c = t.levels.c
-            query = t.levels.select().where(c.endpoint == endpoint).order_by(c.id.desc()).limit(1)
+            query = (
+                t.levels.select().where(c.endpoint == endpoint, c.segment == "").order_by(c.id.desc()).limit(1)
+            )
             row = conn.execute(query).mappings().first()
     finally:
         state.close()

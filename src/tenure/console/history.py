@@ -46,13 +46,13 @@ def audit(services: Services, ask: Ask) -> dict[str, Any]:
 
 
 def history(services: Services, ask: Ask) -> dict[str, Any]:
-    """Return what was live at a time: the routing table, and the level of each endpoint."""
+    """Return what was live at a time: the routing table, and the level of each endpoint and segment."""
     at_us = moment(ask.query.get("at", ""), services.state.now_us())
     return live_at(services.state, list(services.project.endpoints), at_us)
 
 
 def live_at(state: State, endpoints: Sequence[str], at_us: int) -> dict[str, Any]:
-    """Return the routing table and the level of each endpoint that were in force at `at_us`."""
+    """Return the routing table and the levels in force at `at_us`; `ENDPOINT/SEGMENT` names a segment's."""
     table, level = t.routing_tables, t.levels
     with state.read() as conn:
         routing = one(
@@ -60,16 +60,13 @@ def live_at(state: State, endpoints: Sequence[str], at_us: int) -> dict[str, Any
             sa.select(table).where(table.c.made_us <= at_us).order_by(table.c.version.desc()).limit(1),
             decode=("body",),
         )
-        levels = {
-            name: one(
-                conn,
-                sa.select(level.c.to_level, level.c.at_us, level.c.author, level.c.cause)
-                .where(level.c.endpoint == name, level.c.at_us <= at_us)
-                .order_by(level.c.id.desc())
-                .limit(1),
-            )
-            for name in endpoints
-        }
+        moved = (level.c.endpoint.in_(endpoints)) & (level.c.at_us <= at_us)
+        newest = sa.select(sa.func.max(level.c.id)).where(moved).group_by(level.c.endpoint, level.c.segment)
+        rows = conn.execute(sa.select(level).where(level.c.id.in_(newest)).order_by(level.c.segment)).mappings()
+        levels: dict[str, Any] = dict.fromkeys(endpoints)
+        for row in rows:
+            place = f"{row['endpoint']}/{row['segment']}" if row["segment"] else row["endpoint"]
+            levels[place] = {name: row[name] for name in ("to_level", "at_us", "author", "cause")}
     return {"at_us": at_us, "routing": routing, "levels": levels}
 
 

@@ -59,15 +59,19 @@ def endpoint(services: Services, ask: Ask) -> dict[str, Any]:
 
 def summary(services: Services, conn: Connection, name: str) -> dict[str, Any]:
     """Return the level, the versions, the rollout, the alarms and the queue of one endpoint."""
-    level = one(
-        conn, sa.select(t.levels).where(t.levels.c.endpoint == name).order_by(t.levels.c.id.desc()).limit(1)
-    )
+    moved = sa.select(t.levels).where(t.levels.c.endpoint == name, t.levels.c.segment == "")
+    level = one(conn, moved.order_by(t.levels.c.id.desc()).limit(1))
     return {
         "endpoint": name,
         "input": services.project.endpoints[name].input,
         "level": level["to_level"] if level else services.project.endpoints[name].automation.start,
         "level_since_us": level["at_us"] if level else None,
         "level_cause": level["cause"] if level else "the project file's start",
+        "segments": {
+            segment: services.automation.level_in(conn, name, segment).word
+            for segment in services.automation.segments(name)
+            if segment
+        },
         "routing": routing(conn, name),
         "rollout": rollout(conn, name),
         "alarms": alarms(conn, name),

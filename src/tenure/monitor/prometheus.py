@@ -90,12 +90,15 @@ def _boards(conn: Connection) -> tuple[Metric, Metric]:
 
 def _levels(conn: Connection) -> Metric:
     family = GaugeMetricFamily(
-        "tenure_automation_level", "0 people only, 1 shadow, 2 assist, 3 partial, 4 full.", labels=["endpoint"]
+        "tenure_automation_level",
+        "0 people only, 1 shadow, 2 assist, 3 partial, 4 full.",
+        labels=["endpoint", "segment"],
     )
-    rows = conn.execute(sa.select(t.levels.c.endpoint, t.levels.c.to_level).order_by(t.levels.c.id))
-    newest = {endpoint: level for endpoint, level in rows}  # noqa: C416  # rows are not pairs to mypy
-    for endpoint, level in sorted(newest.items()):
-        family.add_metric([endpoint], float(Level.of(level)))
+    c = t.levels.c
+    rows = conn.execute(sa.select(c.endpoint, c.segment, c.to_level).order_by(c.id))
+    newest = {(endpoint, segment): level for endpoint, segment, level in rows}
+    for (endpoint, segment), level in sorted(newest.items()):
+        family.add_metric([endpoint, segment], float(Level.of(level)))
     return family
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from tenure.clock import ManualClock
 from tenure.data import tables as t
 from tenure.data.state import State
-from tenure.deploy.automation import levels, policies
+from tenure.deploy.automation import levels, policies, standing
 from tenure.deploy.automation.ledger import Automation
 from tenure.deploy.decide import Draws, decide
 from tenure.deploy.router import Policy
@@ -69,7 +69,7 @@ class World:
         """No policy that was ever in force after a tick breaks an invariant."""
         with self.state.read() as conn:
             policy = policies.newest(conn, E)
-            certified = self.auto._certified(conn, E)
+            certified = standing.certified(conn, E)
         assert policy is not None
         assert levels.broken(policy, certified) == []
 

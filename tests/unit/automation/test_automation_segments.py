@@ -12,7 +12,7 @@ from test_automation_ledger import E, V, World, spec
 from tenure.clock import ManualClock
 from tenure.data import tables as t
 from tenure.data.state import State
-from tenure.deploy.automation import certificates, levels, lineages, policies
+from tenure.deploy.automation import certificates, levels, lineages, policies, standing
 from tenure.deploy.automation.verify import verify
 from tenure.errors import ConflictError, MissingError
 from tenure.scope.project import EndpointSpec, Segments, SegmentSpec
@@ -53,7 +53,7 @@ class Lines(World):
                 policy = policies.newest(conn, E, segment)
                 assert policy is not None
                 assert policy.segment == segment
-                assert levels.broken(policy, self.auto._certified(conn, E, segment)) == []
+                assert levels.broken(policy, standing.certified(conn, E, segment)) == []
 
 
 def promise(segments: Segments | None = AB, **changes: object) -> EndpointSpec:

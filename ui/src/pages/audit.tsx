@@ -50,6 +50,12 @@ type Live = {
   levels: Record<string, { to_level: string; author: string; cause: string } | null>;
 };
 
+/** The levels of an endpoint's segments, as the end of a sentence. */
+function segmentsOf(live: Live, name: string): string {
+  const own = Object.entries(live.levels).filter(([place]) => place.startsWith(`${name}/`));
+  return own.map(([place, level]) => `, ${place.slice(name.length + 1)} ${words(level?.to_level ?? "")}`).join("");
+}
+
 function LiveAt() {
   const [at, setAt] = useState("");
   const [live, setLive] = useState<Live | null>(null);
@@ -68,7 +74,7 @@ function LiveAt() {
       {live?.routing && (
         <ul class="plain-list">
           {Object.entries(live.routing.body.endpoints).map(([name, e]) => (
-            <li key={name}><b>{name}</b>: {e.stable ? short(e.stable) : "people only"}{e.candidate && `, ${short(e.candidate)} at ${Math.round(e.share * 100)} %`} · level {words(live.levels[name]?.to_level ?? "as in the project file")} <span class="quiet">table {live.routing!.version}, since {clock(live.routing!.made_us)}: {live.routing!.cause}</span></li>
+            <li key={name}><b>{name}</b>: {e.stable ? short(e.stable) : "people only"}{e.candidate && `, ${short(e.candidate)} at ${Math.round(e.share * 100)} %`} · level {words(live.levels[name]?.to_level ?? "as in the project file")}{segmentsOf(live, name)} <span class="quiet">table {live.routing!.version}, since {clock(live.routing!.made_us)}: {live.routing!.cause}</span></li>
           ))}
         </ul>
       )}

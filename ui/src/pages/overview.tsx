@@ -62,6 +62,7 @@ function EndpointCard({ endpoint: e, now }: { endpoint: Summary; now: number }) 
       {flow?.automated != null && <p class="split-key quiet"><span><i class="model" aria-hidden="true" />model {percent(flow.automated)}</span><span><i class="people" aria-hidden="true" />people or fallback {percent(1 - flow.automated)}</span></p>}
       <h3 class="gap">Degree of automation</h3>
       <Dial level={e.level} />
+      {Object.keys(e.segments).length > 0 && <p><b>Apart from it:</b> {Object.entries(e.segments).map(([name, level]) => `${name} ${words(level)}`).join(", ")}.</p>}
       <p class="quiet">{e.level_since_us == null ? "From" : `Since ${ago(e.level_since_us, now)}:`} {e.level_cause}. <a href={href("automation", e.endpoint)}>Automation</a></p>
       {e.rollout ? (
         <p class="row"><Badge state={e.rollout.state} text={`rollout ${words(e.rollout.state)}`} /> {short(e.rollout.candidate)} at {stepName(e.rollout.plan.steps?.[e.rollout.step])} · step {e.rollout.step + 1} of {e.rollout.plan.steps?.length ?? 0} · <a href={href("rollout", e.endpoint)}>Ladder and evidence</a></p>

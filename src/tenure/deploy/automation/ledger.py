@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
-from tenure.data.state import State, dumps
-from tenure.deploy.automation import bias, certificates, informed, levels, lineages, policies, report
+from tenure.data.state import State
+from tenure.deploy.automation import bias, certificates, levels, lineages, moves, policies, report, standing
 from tenure.deploy.automation.progress import Move, Progress
-from tenure.deploy.automation.shadow_report import blind_table
 from tenure.deploy.router import Policy
 from tenure.errors import ConflictError, MissingError
-from tenure.model.registry import refuses_partial
 from tenure.scope.project import Automation as Promise
 from tenure.scope.project import EndpointSpec
-from tenure.stats.agreement import Table
 from tenure.types import Level
 
 SYSTEM = "tenure"
@@ -56,7 +51,7 @@ class Automation:
 
     def level_in(self, conn: Connection, endpoint: str, segment: str = "") -> Level:
         """Return the level in force, inside a transaction."""
-        row = newest_move(conn, endpoint, segment)
+        row = moves.newest(conn, endpoint, segment)
         return Level.of(row["to_level"]) if row else self._first_level(conn, endpoint, segment)
 
     def _first_level(self, conn: Connection, endpoint: str, segment: str) -> Level:
@@ -71,7 +66,7 @@ class Automation:
         """Write the first levels and the first policies of an endpoint and its segments, where there are none."""
         for segment in self.segments(endpoint):
             start = self.level_in(conn, endpoint, segment)
-            if newest_move(conn, endpoint, segment) is None:
+            if moves.newest(conn, endpoint, segment) is None:
                 self._set_level(
                     conn, endpoint, start, author=SYSTEM, cause="start of the project", segment=segment
                 )
@@ -121,34 +116,34 @@ class Automation:
         """
         self._live[endpoint] = tuple(live)
         self.progress.retire(conn, endpoint)
-        moves: list[Move] = []
+        done: list[Move] = []
         for segment in self.segments(endpoint):
-            moves += self._reconcile_one(
+            done += self._reconcile_one(
                 conn, endpoint, segment, now_us, live=live, in_rollout=in_rollout, granted=granted
             )
-        return moves
+        return done
 
     def _reconcile_one(
         self, conn: Connection, endpoint: str, segment: str, now_us: int, *, live: Sequence[str],
         in_rollout: bool, granted: bool,
     ) -> list[Move]:  # fmt: skip
         old, progress = self.policy(conn, endpoint, segment), self.progress
-        moves = progress.expire(conn, endpoint, now_us, segment=segment)
+        done = progress.expire(conn, endpoint, now_us, segment=segment)
         for version in live:
-            moves += progress.watch(conn, endpoint, version, segment=segment)
-            moves += progress.revoke(conn, endpoint, version, now_us, segment=segment)
-            moves += progress.collect(conn, endpoint, version, now_us, segment=segment)
+            done += progress.watch(conn, endpoint, version, segment=segment)
+            done += progress.revoke(conn, endpoint, version, now_us, segment=segment)
+            done += progress.collect(conn, endpoint, version, now_us, segment=segment)
             progress.renew(conn, endpoint, version, now_us, segment=segment)
         stable = live[0] if live else None
-        revoked = any(m.kind == "revoked" and m.version == stable for m in moves)
-        moves += self._settle_level(conn, endpoint, segment, stable, revoked=revoked)
-        cause = "; ".join(m.sentence for m in moves) or "audits, versions or expiry changed"
+        revoked = any(m.kind == "revoked" and m.version == stable for m in done)
+        done += self._settle_level(conn, endpoint, segment, stable, revoked=revoked)
+        cause = "; ".join(m.sentence for m in done) or "audits, versions or expiry changed"
         new = self._write_policy(
             conn, endpoint, live, in_rollout=in_rollout, granted=granted, cause=cause, segment=segment
         )
         if new.id != old.id:
-            moves.append(Move(endpoint, "policy", "", "", f"policy {new.id}: {cause}", segment))
-        return moves
+            done.append(Move(endpoint, "policy", "", "", f"policy {new.id}: {cause}", segment))
+        return done
 
     def request(self, endpoint: str, to: Level, by: str, approve: bool, segment: str = "") -> levels.Verdict:
         """Move the level of an endpoint or of one segment on an operator's word, in a transaction of its own.
@@ -198,7 +193,7 @@ class Automation:
         self, conn: Connection, endpoint: str, segment: str, to: Level, cause: str, author: str
     ) -> list[Move]:
         now_us, old = self.state.now_us(), self.level_in(conn, endpoint, segment)
-        evidence = self._certainty(conn, endpoint, self._stable(conn, endpoint), segment)
+        evidence = standing.certainty(conn, endpoint, self._spec(endpoint), self._stable(conn, endpoint), segment)
         for row in certificates.in_force(conn, endpoint, segment):
             certificates.end(conn, row, "lapsed", now_us=now_us, cause=cause)
         for row in lineages.opened(conn, endpoint, segment=segment):
@@ -217,18 +212,7 @@ class Automation:
         self, conn: Connection, endpoint: str, version: str | None, segment: str = ""
     ) -> levels.Evidence:
         """Return what speaks for a version on a segment since its evidence began."""
-        if version is None:
-            return levels.Evidence()
-        opened = lineages.opened(conn, endpoint, version, segment=segment)
-        lines = [r for r in opened if not lineages.counts_of(r).renewal]
-        since = min((lineages.counts_of(r).since for r in lines), default=0)
-        table = blind_table(conn, endpoint, version, after=since, segment=segment)
-        return msgspec.structs.replace(
-            self._certainty(conn, endpoint, version, segment),
-            labels=table.n,
-            informative=self._informative(conn, endpoint, version, table, after=since, segment=segment),
-            note=refuses_partial(conn, version) or "; ".join(r["note"] for r in lines if r["note"]),
-        )
+        return standing.evidence(conn, endpoint, self._spec(endpoint), version, segment)
 
     def report(self, endpoint: str, segment: str = "") -> dict[str, Any]:
         """Return the page of an endpoint or of one segment, as JSON values.
@@ -256,23 +240,13 @@ class Automation:
         promise = self._promise(endpoint, segment)
         return report.row(conn, endpoint, segment, spec=promise, level=level, evidence=evidence)
 
-    def _informative(
-        self, conn: Connection, endpoint: str, version: str, table: Table, *, after: int, segment: str
-    ) -> bool:
-        """Say whether the answers tell anything: by class where there are classes, else against a constant."""
-        output, by = self._spec(endpoint).output, self._spec(endpoint).automation.loss
-        if by.iou is None and (output is None or output.kind == "label"):
-            return levels.informative(table)
-        pairs = informed.read(conn, endpoint, version, after=after, segment=segment)
-        return informed.better_than_constant(pairs, by)
-
     # ---- parts of reconcile
 
     def _settle_level(
         self, conn: Connection, endpoint: str, segment: str, stable: str | None, *, revoked: bool
     ) -> list[Move]:
         level, cap = self.level_in(conn, endpoint, segment), Level.of(self._promise(endpoint, segment).max)
-        certainty = self._certainty(conn, endpoint, stable, segment)
+        certainty = standing.certainty(conn, endpoint, self._spec(endpoint), stable, segment)
         if revoked and level >= Level.PARTIAL:
             to, why = Level.ASSIST, f"a certificate of {stable} is revoked"
         elif (fall := levels.forced(level, certainty, cap=cap)) is not None:
@@ -291,24 +265,11 @@ class Automation:
         spec = self._promise(endpoint, segment)
         if spec.certificate.up != "automatic" or level not in (Level.SHADOW, Level.ASSIST):
             return None
-        if (level == Level.ASSIST and not certainty.certified) or _held_down(conn, endpoint, segment):
+        if (level == Level.ASSIST and not certainty.certified) or moves.held_down(conn, endpoint, segment):
             return None
         to, evidence = Level(level + 1), self.evidence(conn, endpoint, certainty.version, segment)
         verdict = levels.climb(level, to, evidence, cap=Level.of(spec.max), approved=True)
         return (to, verdict.reason) if verdict.allowed else None
-
-    def _certainty(self, conn: Connection, endpoint: str, version: str | None, segment: str) -> levels.Evidence:
-        """Return the part of the evidence that certificates give: cheap, for every tick."""
-        spec = self._spec(endpoint).automation
-        sides = self._certified(conn, endpoint, segment).get(version or "", {})
-        return levels.Evidence(
-            version=version,
-            certified=bool(sides),
-            complete=self._complete(endpoint, sides),
-            audit=min(spec.audit.steady, spec.audit.rollout),
-            blind=spec.blind,
-            declared=spec.start == "full",
-        )
 
     # ---- small parts
 
@@ -327,19 +288,6 @@ class Automation:
             raise MissingError(f"no segment {segment!r} of {endpoint}; {known}", at=_place(endpoint, segment))
         return automation.of(segment)
 
-    def _certified(self, conn: Connection, endpoint: str, segment: str = "") -> policies.Thresholds:
-        """Return version -> side -> certified threshold."""
-        found: policies.Thresholds = {}
-        for row in certificates.in_force(conn, endpoint, segment):
-            found.setdefault(row["version"], {})[row["side"]] = row["threshold"]
-        return found
-
-    def _complete(self, endpoint: str, sides: Mapping[str, float]) -> bool:
-        output = self._spec(endpoint).output
-        everything = {side for side, threshold in sides.items() if threshold <= 0.0}
-        labels = set(output.labels) if output else set()
-        return "*" in everything or (bool(labels) and labels <= everything)
-
     def _stable(self, conn: Connection, endpoint: str) -> str | None:
         """Return the stable version as last reconciled, else the newest with evidence, else the newest at all."""
         if live := self._live.get(endpoint):
@@ -355,7 +303,7 @@ class Automation:
         self, conn: Connection, endpoint: str, live: Sequence[str], *, in_rollout: bool, cause: str,
         granted: bool = False, segment: str = "",
     ) -> Policy:  # fmt: skip
-        certified = self._certified(conn, endpoint, segment)
+        spec, certified = self._spec(endpoint), standing.certified(conn, endpoint, segment)
         thresholds = {v: certified[v] for v in live if v in certified}
         if granted and live and live[0] in thresholds:
             ended = _ended(conn, endpoint, segment)
@@ -367,7 +315,7 @@ class Automation:
             self.level_in(conn, endpoint, segment),
             endpoint=endpoint,
             thresholds=thresholds,
-            complete={v: self._complete(endpoint, certified.get(v, {})) for v in live},
+            complete={v: standing.complete(spec, certified.get(v, {})) for v in live},
             expires_us=min(expires, default=0),
             in_rollout=in_rollout,
             segment=segment,
@@ -380,42 +328,18 @@ class Automation:
     ) -> None:  # fmt: skip
         """Append the move with its evidence; a move down reaches the policy in the same transaction."""
         old = self.level_in(conn, endpoint, segment)
-        numbers: dict[str, Any] = {"hold": hold}
-        if evidence is not None:
-            numbers["evidence"] = msgspec.to_builtins(evidence)
-            numbers["certificates"] = [row["id"] for row in certificates.in_force(conn, endpoint, segment)]
-        row = {
-            "endpoint": endpoint,
-            "segment": segment,
-            "at_us": self.state.now_us(),
-            "from_level": old.word,
-            "to_level": to.word,
-            "author": author,
-            "cause": cause,
-            "numbers": dumps(numbers),
-        }
-        conn.execute(t.levels.insert().values(**row))
+        moves.append(
+            conn, endpoint, old, to, now_us=self.state.now_us(), author=author, cause=cause, hold=hold,
+            segment=segment, evidence=evidence,
+        )  # fmt: skip
         policy = policies.newest(conn, endpoint, segment)
         if policy is not None and to < old:
             down = policies.lowered(policy, min(to, policy.level))
             policies.write(conn, endpoint, down, now_us=self.state.now_us(), cause=cause)
 
 
-def newest_move(conn: Connection, endpoint: str, segment: str = "") -> sa.RowMapping | None:
-    """Return the newest row of `levels` of a segment."""
-    c = t.levels.c
-    query = sa.select(t.levels).where(c.endpoint == endpoint, c.segment == segment).order_by(c.id.desc()).limit(1)
-    return conn.execute(query).mappings().first()
-
-
 def _place(endpoint: str, segment: str) -> str:
     return f"{endpoint}/{segment}" if segment else endpoint
-
-
-def _held_down(conn: Connection, endpoint: str, segment: str) -> bool:
-    """Say whether a person lowered the level last: then only a person raises it."""
-    row = newest_move(conn, endpoint, segment)
-    return row is not None and bool(json.loads(row["numbers"]).get("hold"))
 
 
 def _ended(conn: Connection, endpoint: str, segment: str) -> set[str]:

@@ -119,7 +119,7 @@ def _harmless(spec: EndpointSpec, level: StartLevel | None) -> EndpointSpec:
     if level is None:
         return changed
     top: Any = "full" if level == "full" else "assist"
-    automation: Automation = msgspec.structs.replace(spec.automation, start=level, max=top)
+    automation: Automation = msgspec.structs.replace(spec.automation, start=level, max=top, segments=None)
     return msgspec.structs.replace(changed, automation=automation)
 
 
@@ -151,7 +151,7 @@ def _wanted(table: sa.Table) -> sa.Select[Any]:
     if table is t.rollouts:
         return sa.select(table).where(table.c.state.in_(ACTIVE))
     if table is t.policies:
-        newest = sa.select(sa.func.max(table.c.id)).group_by(table.c.endpoint)
+        newest = sa.select(sa.func.max(table.c.id)).group_by(table.c.endpoint, table.c.segment)
         return sa.select(table).where(table.c.id.in_(newest))
     return sa.select(table)
 
