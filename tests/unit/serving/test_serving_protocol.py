@@ -21,6 +21,7 @@ from serving_world import NUMBER, World, ask
 from tenure.deploy.serving.http import protocol
 from tenure.deploy.serving.http.app import data_app
 from tenure.deploy.serving.http.protocol import MAX_HEAD, Service, protocol_of
+from tenure.deploy.serving.oip.service import Service as Models
 from tenure.deploy.serving.predict.core import Core, guard
 from tenure.deploy.serving.processes.worker import QuietServer, config
 from tenure.scope.project import Serve
@@ -84,8 +85,9 @@ async def serving(world: World, *, may: Callable[[str], None] | None = None) -> 
     if may is not None:
         core._may = may
     slot = world.page.slot(0)
-    service = Service(core, slot, world.clock)
-    app = data_app(core, page=world.page, slot=slot, clock=world.clock, tally=service.tally)
+    models = Models(core, page=world.page, slot=slot, clock=world.clock)
+    service = Service(core, slot, world.clock, models)
+    app = data_app(core, page=world.page, slot=slot, clock=world.clock, tally=service.tally, models=models)
     server = QuietServer(config(app, http=protocol_of(service)))
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

@@ -17,6 +17,7 @@ from tenure.deploy.serving.http.pictures_back import Pictures, Wish, wish_of
 from tenure.deploy.serving.http.upload import read_input
 from tenure.deploy.serving.http.wire import as_json, http_error
 from tenure.deploy.serving.oip import rest as oip
+from tenure.deploy.serving.oip.service import Service as Models
 from tenure.deploy.serving.predict.core import Ask, Core
 from tenure.deploy.serving.predict.desk import Desk
 from tenure.deploy.serving.predict.many import Many
@@ -41,9 +42,15 @@ _feedback = msgspec.json.Decoder(_Feedback)
 
 
 def data_app(
-    core: Core, *, page: ControlPage, slot: Slot, clock: Clock, tally: Tally | None = None
+    core: Core, *, page: ControlPage, slot: Slot, clock: Clock, tally: Tally | None = None,
+    models: Models | None = None,
 ) -> Starlette:  # fmt: skip
-    """Return the app of one worker; `tally` holds what its fast path has not counted on the page yet."""
+    """Return the app of one worker.
+
+    `tally` holds what its fast path has not counted on the page yet, `models` what it shares of the Open
+    Inference Protocol.
+    """
+    models = models or Models(core, page=page, slot=slot, clock=clock)
     edge, doors = Edge(slot), _Doors(core, page=page, slot=slot, clock=clock, tally=tally)
     return Starlette(
         routes=[
@@ -56,7 +63,7 @@ def data_app(
             Route("/health/ready", doors.ready, methods=["GET"]),
             Route("/metrics", doors.metrics, methods=["GET"]),
             Route("/openapi.json", doors.openapi, methods=["GET"]),
-            *oip.routes(core, edge, page=page, slot=slot, clock=clock),
+            *oip.routes(models, edge),
         ],
         exception_handlers={HTTPException: http_error},  # type: ignore[dict-item]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
@@ -57,7 +57,7 @@ def headers_of(request: Request) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
 
 
-def token_of(headers: dict[str, str]) -> str:
+def token_of(headers: Mapping[str, str]) -> str:
     """Return the bearer token; without one "", or `FOREIGN` where a page of another site may have sent this.
 
     A browser names the page's site in Origin, and in Host the name that it looked up, which another site can let

@@ -1,9 +1,9 @@
 """HTTP/1.1 for the plain predict call, without the machinery of ASGI; everything else goes on to the ASGI app.
 
 uvicorn's protocol class owns the connection, and httptools (llhttp) parses. This class looks at each request's
-head: a POST of one record or text to an endpoint is collected, handed to the core, and answered by one write. It
-also bounds what uvicorn leaves open: the size of a head, the time that a request may take to arrive, and how many
-requests may be sent ahead on one connection.
+head: a POST of one record or text to an endpoint, or of tensors to a model, is collected, handed on, and answered
+by one write. It also bounds what uvicorn leaves open: the size of a head, the time that a request may take to
+arrive, and how many requests may be sent ahead on one connection.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from tenure.deploy.serving.control_page import Slot
 from tenure.deploy.serving.http.accept import preferred
 from tenure.deploy.serving.http.edge import number_of, token_of
 from tenure.deploy.serving.http.wire import fault_body, headers_of_error
+from tenure.deploy.serving.oip import exchange
+from tenure.deploy.serving.oip.service import Service as Models
 from tenure.deploy.serving.predict.core import Core
 from tenure.deploy.serving.predict.desk import Desk
 from tenure.deploy.serving.predict.tally import Tally
@@ -50,12 +52,23 @@ _FAST_INPUTS = ("record", "text")
 
 
 class Head:
-    """What the headers of a plain predict call say."""
+    """What the headers of a plain predict call say; `tensors` holds them all where the body is tensors."""
 
-    __slots__ = ("deadline_s", "desk", "fault", "length", "media_type", "token", "unit")
+    __slots__ = (
+        "deadline_s",
+        "desk",
+        "fault",
+        "length",
+        "media_type",
+        "takes_record",
+        "tensors",
+        "token",
+        "unit",
+    )
 
-    def __init__(self, desk: Desk, length: int) -> None:
-        self.desk, self.length = desk, length
+    def __init__(self, desk: Desk, length: int, tensors: dict[str, str] | None = None) -> None:
+        self.desk, self.length, self.tensors = desk, length, tensors
+        self.takes_record = tensors is None and desk.spec.input == "record"
         self.media_type = self.token = ""
         self.unit: str | None = None
         self.deadline_s = 0.0
@@ -89,8 +102,8 @@ _NOTHING = _Nothing()
 class Service:
     """What all connections of one worker share."""
 
-    def __init__(self, core: Core, slot: Slot, clock: Clock) -> None:
-        self.core, self.slot, self.clock = core, slot, clock
+    def __init__(self, core: Core, slot: Slot, clock: Clock, models: Models | None = None) -> None:
+        self.core, self.slot, self.clock, self.models = core, slot, clock, models
         self.tally = Tally(slot)
         self.is_open = True
         self.heads: dict[bytes, Head] = {}  # raw heads that the parser has read before
@@ -99,6 +112,9 @@ class Service:
             for name, desk in core.desks.items()
             if desk.spec.input in _FAST_INPUTS
         }
+        self.infers: dict[bytes, Desk] = {}
+        if models is not None:
+            self.infers = {f"/v2/models/{name}/infer".encode(): desk for name, desk in core.desks.items()}
 
 
 def protocol_of(service: Service) -> type[HttpToolsProtocol]:
@@ -232,7 +248,12 @@ class PredictProtocol(HttpToolsProtocol):
         head, self._head = self._head, None
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._keep(head, body)
-        if head.desk.spec.input == "record" and body[:1] != b"{" and body.lstrip()[:1] == b"[":
+        if (
+            head.tensors is None
+            and head.desk.spec.input == "record"
+            and body[:1] != b"{"
+            and body.lstrip()[:1] == b"["
+        ):
             self._late_to_app(body)  # many records in one request
             return
         self._begin(head, body)
@@ -276,7 +297,7 @@ class PredictProtocol(HttpToolsProtocol):
         if (cycle is not None and not cycle.response_complete) or self.flow.write_paused:
             return False
         body = data[end:]
-        if body[:1] != b"{" and head.desk.spec.input == "record":
+        if head.takes_record and body[:1] != b"{":
             return False
         self.cycle = _Cycle(keep_alive=True)  # type: ignore[assignment]
         self._begin(head, body)
@@ -298,17 +319,23 @@ class PredictProtocol(HttpToolsProtocol):
     def _plain(self) -> Head | None:
         """Return the head of a plain predict call, None for everything that the app answers."""
         shared = self.shared
-        desk = shared.targets.get(self.url)
+        is_infer = self.url in shared.infers
+        desk = shared.infers[self.url] if is_infer else shared.targets.get(self.url)
         if desk is None or not shared.is_open or self.parser.get_method() != b"POST":
             return None
         if self.cycle is not None and not self.cycle.response_complete:
             return None  # a request sent ahead waits for its turn
         if self.flow.write_paused or self.parser.get_http_version() != "1.1":
             return None
-        return read_head(desk, self.headers)
+        return read_infer_head(desk, self.headers) if is_infer else read_head(desk, self.headers)
 
     def _begin(self, head: Head, body: bytes) -> None:
         cycle = self.cycle
+        if head.tensors is not None:
+            task = self.loop.create_task(self._infer(cycle, head, body))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+            return
         try:
             self._take(cycle, head, body)
         except TenureError as error:
@@ -335,6 +362,24 @@ class PredictProtocol(HttpToolsProtocol):
             core.answering.refuse(work, error)
             return
         core.answering.take(work)
+
+    async def _infer(self, cycle: Any, head: Head, body: bytes) -> None:
+        """Answer tensors with tensors, and errors in the form of that protocol."""
+        models = self.shared.models
+        assert models is not None
+        assert head.tensors is not None
+        try:
+            desk = models.desk(head.token, head.desk.name)
+            reply = await exchange.infer(models, desk, head.tensors, body)
+        except TenureError as error:
+            self.shared.slot.add("refused")
+            said = _status(error.status) + headers_of_error(error) + _LENGTH
+            self._write(cycle, said, exchange.error_body(error))
+        except Exception as error:  # noqa: BLE001  # the edge: a bug must not look like a dead server
+            self._fault(cycle, error)
+        else:
+            lines = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
+            self._write(cycle, b"HTTP/1.1 200 OK\r\n%bcontent-length: " % lines.encode("latin-1"), reply.body)
 
     def _done(self, work: Work) -> None:
         cycle, error = work.caller, work.error
@@ -411,20 +456,40 @@ class PredictProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
 
-def read_head(desk: Desk, headers: list[tuple[bytes, bytes]]) -> Head | None:
-    """Return what the headers of a plain predict call say; None where the app must look at them."""
+def read_infer_head(desk: Desk, headers: list[tuple[bytes, bytes]]) -> Head | None:
+    """Return what the headers of a call with tensors say; None where the app must look at them."""
+    found = _by_name(headers)
+    if (length := _length_of(desk, found)) is None:
+        return None
+    said = {name.decode("latin-1"): value.decode("latin-1") for name, value in found.items()}
+    head = Head(desk, length, said)
+    head.token = token_of(said)
+    return head
+
+
+def _by_name(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         found.setdefault(name.lower(), value)  # of a name sent twice the first counts
-    if _NEEDS_APP & found.keys():
-        return None
+    return found
+
+
+def _length_of(desk: Desk, found: dict[bytes, bytes]) -> int | None:
+    """Return the length of the body; None where the app must look at the request."""
     length = found.get(b"content-length", b"")
-    if not (length.isdigit() and len(length) < 10) or int(length) > desk.spec.serve.max_body:
+    plain = length.isdigit() and len(length) < 10 and not _NEEDS_APP & found.keys()
+    return int(length) if plain and int(length) <= desk.spec.serve.max_body else None
+
+
+def read_head(desk: Desk, headers: list[tuple[bytes, bytes]]) -> Head | None:
+    """Return what the headers of a plain predict call say; None where the app must look at them."""
+    found = _by_name(headers)
+    if (length := _length_of(desk, found)) is None:
         return None
     accept = found.get(b"accept", b"*/*")
     if accept != b"*/*" and preferred(accept.decode("latin-1"), ("application/json",)) is None:
         return None  # the app says in which form there is an answer
-    head = Head(desk, int(length))
+    head = Head(desk, length)
     head.media_type = found.get(b"content-type", b"").decode("latin-1")
     essence = head.media_type.partition(";")[0].strip().lower()
     if not accepts(desk.schema, essence):

@@ -7,19 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tenure.clock import Clock
-from tenure.deploy.serving.control_page import ControlPage, Slot
-from tenure.deploy.serving.http.edge import Edge, Handler, headers_of, number_of, read_body, token_of
+from tenure.deploy.serving.http.edge import Edge, Handler, headers_of, read_body, token_of
 from tenure.deploy.serving.http.wire import as_json, error_response
-from tenure.deploy.serving.oip.body import HEADER_LENGTH, Sent, compressed, decompressed, read, write
-from tenure.deploy.serving.oip.messages import InferRequest
-from tenure.deploy.serving.oip.service import Answered, Service
-from tenure.deploy.serving.predict.core import Core
+from tenure.deploy.serving.oip import exchange
+from tenure.deploy.serving.oip.service import Service
 from tenure.deploy.serving.predict.desk import Desk
 from tenure.errors import CaseError, TenureError
 
 _INDEX_BYTES = 4096
-_RAW = InferRequest(inputs=[])
 _MODEL = "/v2/models/{model}"
 
 
@@ -29,9 +24,9 @@ class _IndexFilter(msgspec.Struct, frozen=True):
     ready: bool = False
 
 
-def routes(core: Core, edge: Edge, *, page: ControlPage, slot: Slot, clock: Clock) -> list[Route]:
+def routes(service: Service, edge: Edge) -> list[Route]:
     """Return the protocol's routes, with and without a version."""
-    doors = _Doors(Service(core, page=page, slot=slot, clock=clock))
+    doors = _Doors(service)
 
     def get(path: str, handler: Handler) -> Route:
         return Route(path, edge.guarded(handler, form=_error), methods=["GET"])
@@ -106,26 +101,9 @@ class _Doors:
     async def infer(self, request: Request) -> Response:
         headers = headers_of(request)
         desk = self._desk(request)
-        if "idempotency-key" in headers:
-            raise CaseError(
-                "no Idempotency-Key is kept over this protocol; POST /v1/{endpoint}/predict has safe retries",
-                at="Idempotency-Key", status=400,
-            )  # fmt: skip
-        sent = await self._sent(request, headers, desk)
-        answered = await self._service.infer(
-            desk, sent, token=token_of(headers), unit=headers.get("tenure-unit") or None,
-            deadline_s=number_of(headers.get("tenure-deadline-ms"), "Tenure-Deadline-Ms") / 1000.0,
-        )  # fmt: skip
-        return _response(answered, headers.get("accept-encoding", ""))
-
-    async def _sent(self, request: Request, headers: dict[str, str], desk: Desk) -> Sent:
-        limit = desk.spec.serve.max_body
-        body = await read_body(request, headers, limit)
-        body = decompressed(body, headers.get("content-encoding", ""), limit)
-        length = _header_length(headers)
-        if length == 0:
-            return Sent(_RAW, [self._service.raw(desk, body)])
-        return read(body, length)
+        body = await read_body(request, headers, desk.spec.serve.max_body)
+        reply = await exchange.infer(self._service, desk, headers, body)
+        return Response(reply.body, headers=reply.headers)
 
     def _desk(self, request: Request) -> Desk:
         path = request.path_params
@@ -144,32 +122,9 @@ def _token(request: Request) -> str:
     return token_of(headers_of(request))
 
 
-def _header_length(headers: dict[str, str]) -> int | None:
-    text = headers.get(HEADER_LENGTH.lower())
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise CaseError(
-            f"{HEADER_LENGTH} is a number of bytes, got {text[:40]!r}",
-            code="invalid_number", at=HEADER_LENGTH, status=400,
-        )  # fmt: skip
-    return int(text)
-
-
-def _response(answered: Answered, accepted: str) -> Response:
-    body, length = write(answered.response, answered.tensors, binary=answered.binary)
-    body, encoding = compressed(body, accepted)
-    response = Response(body, media_type="application/json" if length is None else "application/octet-stream")
-    if length is not None:
-        response.headers[HEADER_LENGTH] = str(length)
-    if encoding:
-        response.headers["content-encoding"] = encoding
-    return response
-
-
 def _error(error: TenureError) -> Response:
     """Return `{"error": text}`, with the status and the headers that our own form has."""
-    response = as_json({"error": error.message}, error.status)
+    response = Response(exchange.error_body(error), error.status, media_type="application/json")
     for name, value in error_response(error).headers.items():
         if name not in ("content-length", "content-type"):
             response.headers[name] = value

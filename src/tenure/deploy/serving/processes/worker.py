@@ -19,6 +19,7 @@ from tenure.clock import Clock
 from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.http.app import data_app
 from tenure.deploy.serving.http.protocol import Service, protocol_of
+from tenure.deploy.serving.oip.service import Service as Models
 from tenure.deploy.serving.predict.core import Core
 from tenure.scope.project import Server
 from tenure.settings import Settings
@@ -75,8 +76,9 @@ async def serve(
     each answer telling its client to close; then the process ends, after `drain` at the latest.
     """
     loop = asyncio.get_running_loop()
-    service = Service(core, slot, clock)
-    app = data_app(core, page=page, slot=slot, clock=clock, tally=service.tally)
+    models = Models(core, page=page, slot=slot, clock=clock)
+    service = Service(core, slot, clock, models)
+    app = data_app(core, page=page, slot=slot, clock=clock, tally=service.tally, models=models)
     http = QuietServer(config(app, drain_s=server.drain, http=protocol_of(service)))
     stop = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
