@@ -93,6 +93,9 @@ def test_old_claims_are_forgotten(tmp_path: Path) -> None:
         claims.claim("e", key, b"", run=1, seq=1)
     os.utime(claims._path("e", "old"), (1000, 1000))
     now = os.stat(claims._path("e", "new")).st_mtime
+    gone = tmp_path / "idempotency" / "00" / "given up by a worker after it was listed"
+    gone.parent.mkdir(exist_ok=True)
+    gone.symlink_to(tmp_path / "nowhere")
     assert claims.forget(86_400, now) == 1
     assert claims.claim("e", "old", b"", run=2, seq=2).mine
     assert not claims.claim("e", "new", b"", run=2, seq=2).mine

@@ -6,6 +6,7 @@ a retry finds the logged answer. Only requests that carry an `Idempotency-Key` p
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -69,10 +70,13 @@ class Claims:
 
     def forget(self, older_than_s: float, now_s: float) -> int:
         """Remove claims that are older than so many seconds; return how many."""
-        old = [p for p in self._folder.glob("??/*") if now_s - p.stat().st_mtime > older_than_s]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+        removed = 0
+        for path in self._folder.glob("??/*"):
+            with contextlib.suppress(FileNotFoundError):  # a worker gave it up meanwhile
+                if now_s - path.stat().st_mtime > older_than_s:
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def _standing(self, path: Path, key: str, new: Claim) -> Claim:
         standing = self._read(path)
