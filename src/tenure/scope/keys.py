@@ -148,6 +148,10 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "down": Meaning("A level drops by itself when its certificate falls.", _AUTOMATION),
         "pilot": Meaning("Unlabelled scores that fix the grid of thresholds.", _AUTOMATION),
         "plan": Meaning("Labels that the certificate plans with.", _AUTOMATION),
+        "labels": Meaning(
+            "`fair`: labels of an even draw count; `weighted`: all blind ones, by one over their chance.",
+            _AUTOMATION,
+        ),
         "decisions": Meaning("Automated decisions of the version after which it lapses, too.", _AUTOMATION),
     },
     p.LossSpec: {

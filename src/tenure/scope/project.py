@@ -183,6 +183,7 @@ class CertificateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     pilot: Some = 1000  # unlabelled scores before the grid is fixed
     plan: Some = 2000  # labels planned
     decisions: Some | None = None  # ends it too, whichever comes first
+    labels: Literal["fair", "weighted"] = "fair"  # which labels count
 
 
 class SegmentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

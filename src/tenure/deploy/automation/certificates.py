@@ -142,9 +142,10 @@ def claim(values: Mapping[str, Any], counts: lineage.Counts, *, attempt: int) ->
     again = " (disagreements were read again)" if counts.single and not counts.single_wrong else ""
     end_day = datetime.fromtimestamp(values["expires_us"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
     most = f" or {values['decisions']} decisions" if values["decisions"] else ""
+    drawn = ", each weighted by one over its chance to be drawn" if counts.weighted else ""
     return (
         f"With {100 * (1 - values['delta']):g} % confidence, {_risk(values, counts, what)}, judged "
-        f"against {counts.reference}{again}: {values['k']} errors in {values['n']} blind labels, "
+        f"against {counts.reference}{again}: {values['k']} errors in {values['n']} blind labels{drawn}, "
         f"attempt {attempt}. "
         f"It holds while cases come from the same source, at most until {end_day}{most}."
     )

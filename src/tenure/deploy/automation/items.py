@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.deploy import loss
+from tenure.deploy.automation import chances
 from tenure.scope.project import LossSpec
 from tenure.types import Level
 
@@ -22,8 +23,9 @@ LOOK_AHEAD = 5000
 UNIFORM = tuple(level.word for level in Level if level < Level.PARTIAL)
 """Levels at which every item is judged, so that blindness by hash is the only draw."""
 
-Sample = Literal["fair", "audited"]
-"""`fair`: the draw did not depend on a score; `audited`: an automated decision drawn to be checked."""
+Sample = Literal["fair", "audited", "weighted"]
+"""`fair`: the draw did not depend on a score; `audited`: an automated decision drawn to be checked; `weighted`:
+every blind item whose chance of being blind and judged is known."""
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -36,6 +38,7 @@ class Item(msgspec.Struct, frozen=True):
         loss: of the answer, in [0, 1]; None without a truth or where the reader saw the answer.
         closed: the truth has come, or none will come any more.
         single: the truth is one reader's word.
+        ratio: how many times the least chance of a blind label it had, see `chances.ratio`; 1 unless asked for.
     """
 
     number: int
@@ -44,15 +47,17 @@ class Item(msgspec.Struct, frozen=True):
     loss: float | None
     closed: bool
     single: bool
+    ratio: float = 1.0
 
 
 class Label(msgspec.Struct, frozen=True):
-    """One item whose turn came: its loss in [0, 1], or None without a usable truth."""
+    """One item whose turn came: its loss in [0, 1], or None without a usable truth; `ratio` as in `Item`."""
 
     number: int
     score: float
     loss: float | None
     single: bool
+    ratio: float = 1.0
 
     @property
     def wrong(self) -> bool | None:
@@ -71,17 +76,38 @@ def read(
     i, p = t.review_items.c, t.item_predictions.c
     query = (
         sa.select(
-            i.number, i.state, i.blind, i.truth, i.truth_regions, i.source, p.value, p.confidence, p.regions
+            i.number,
+            i.state,
+            i.blind,
+            i.truth,
+            i.truth_regions,
+            i.source,
+            i.kind,
+            i.level,
+            p.value,
+            p.confidence,
+            p.regions,
         )
         .join(t.item_predictions, (p.item == i.id) & (p.version == version))
         .where(i.endpoint == endpoint, i.segment == segment, i.number > after, p.confidence.is_not(None))
-        .where(fair() if sample == "fair" else (p.automated == 1) & i.level.not_in(UNIFORM))
+        .where(_drawn(sample))
         .order_by(i.number)
         .limit(limit)
     )
     if side != "*":
         query = query.where(p.value.in_(_spellings(side)))
-    return [_item(row, by) for row in conn.execute(query).mappings()]
+    if sample == "weighted":  # an item without its policy never came through the draws: it is no traffic
+        query = query.add_columns(t.policies.c.body.label("policy")).join(t.policies, t.policies.c.id == i.policy)
+    return [_item(row, by, weighted=sample == "weighted") for row in conn.execute(query).mappings()]
+
+
+def _drawn(sample: Sample) -> sa.ColumnElement[bool]:
+    i = t.review_items.c
+    if sample == "fair":
+        return fair()
+    if sample == "audited":
+        return (t.item_predictions.c.automated == 1) & i.level.not_in(UNIFORM)
+    return sa.or_(i.blind == 1, i.lottery == 1)
 
 
 def fair() -> sa.ColumnElement[bool]:
@@ -157,7 +183,7 @@ def _in_turn(
     for item in chunk:
         if not item.closed and not _overtaken(conn, endpoint, item.number, overdue_us, segment=segment):
             return
-        yield Label(item.number, item.score, item.loss if item.closed else None, item.single)
+        yield Label(item.number, item.score, item.loss if item.closed else None, item.single, item.ratio)
 
 
 def _overtaken(conn: Connection, endpoint: str, number: int, overdue_us: int, *, segment: str) -> bool:
@@ -169,7 +195,7 @@ def _overtaken(conn: Connection, endpoint: str, number: int, overdue_us: int, *,
     return conn.execute(query).first() is not None
 
 
-def _item(m: sa.RowMapping, by: LossSpec) -> Item:
+def _item(m: sa.RowMapping, by: LossSpec, *, weighted: bool) -> Item:
     said, truth = loss.stored(m["value"], m["regions"]), m["truth"]
     resolved, score = m["state"] == "resolved", float(m["confidence"])
     usable = resolved and truth is not None and m["blind"]
@@ -180,7 +206,12 @@ def _item(m: sa.RowMapping, by: LossSpec) -> Item:
         loss=loss.of(by, loss.stored(truth, m["truth_regions"]), said) if usable else None,
         closed=resolved or m["state"] == "expired",
         single=m["source"] not in ("agreed", "adjudicated"),
+        ratio=_ratio(m) if weighted else 1.0,
     )
+
+
+def _ratio(m: sa.RowMapping) -> float:
+    return chances.ratio(chances.policy_of(m["policy"]), Level.of(m["level"]), automated=m["kind"] == "audit")
 
 
 def _spellings(side: str) -> list[str]:

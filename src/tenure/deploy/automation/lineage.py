@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tenure.deploy import loss
-from tenure.deploy.automation.items import Label
+from tenure.deploy.automation.items import Label, Sample
 from tenure.scope.project import LossSpec
 from tenure.stats import certificate, interval
 
@@ -34,11 +34,12 @@ class Grid(msgspec.Struct, frozen=True):
     starts: tuple[int, ...] | None = None
 
 
-class Cell(msgspec.Struct, frozen=True):
-    """Labels of one loss: how many at or above each threshold."""
+class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Labels of one loss and one ratio of chances: how many at or above each threshold."""
 
     loss: float
     n: tuple[int, ...]
+    ratio: float = 1.0
 
 
 class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,11 +58,12 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
         single_wrong: disagreements that rest on one reader.
         loss: what counts as wrong; fixed when the lineage is opened.
         population: which cases count, in words; empty = all. Fixed when the lineage is opened.
-        cells: where losses between 0 and 1 occur, counts by loss; `k` counts every loss above 0 then.
+        cells: where losses between 0 and 1 or unequal chances occur, counts by both; `k` counts losses above 0.
         wrong: draw numbers of the labels with a loss, for whoever counts again.
         gaps: draw numbers of the labels that never came.
         digest: chained hash of all counted labels in order; None in counts older than it.
         starts: thresholds where the fallback procedure starts; None in counts older than it: four, evenly spaced.
+        weighted: all blind labels count, by one over their chances; fixed when the lineage is opened.
     """
 
     since: int = 0
@@ -81,6 +83,7 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
     gaps: tuple[int, ...] = ()
     digest: str | None = None
     starts: tuple[int, ...] | None = None
+    weighted: bool = False
 
     @property
     def labels(self) -> int:
@@ -112,13 +115,14 @@ def start(
     renewal: bool = False,
     by: LossSpec = loss.EQUAL,
     population: str = "",
+    weighted: bool = False,
 ) -> Counts:
-    """Return empty counts on a fixed grid; `starts` and `population` as in `Counts`."""
+    """Return empty counts on a fixed grid; `starts`, `population` and `weighted` as in `Counts`."""
     zero, log_e = (0,) * len(grid), (0.0,) * len(grid)
     fixed = None if starts is None else tuple(starts)
     return Counts(
         since=since, renewal=renewal, n=zero, k=zero, log_e=log_e, loss=by, digest="", starts=fixed,
-        population=population,
+        population=population, weighted=weighted,
     )  # fmt: skip
 
 
@@ -139,6 +143,7 @@ def grid_of(counts: Counts, *, bound: float, delta: float, wanted: int, planned:
 
 def advance(counts: Counts, grid: Sequence[float], bound: float, labels: Sequence[Label]) -> Counts:
     """Return the counts after more labels, in order; a missing one counts as an error."""
+    labels = [x for x in labels if x.ratio < math.inf]  # others come from a time when some had no chance
     if not labels:
         return counts
     above = np.array([x.score for x in labels])[:, None] >= np.asarray(grid)[None, :]
@@ -146,7 +151,7 @@ def advance(counts: Counts, grid: Sequence[float], bound: float, labels: Sequenc
     n = np.asarray(counts.n) + above.cumsum(axis=0)
     k = np.asarray(counts.k) + (above & bad).cumsum(axis=0)
     cells = counts.cells
-    if loss.bounded(counts.loss):
+    if betting(counts):
         log_e = _bets(counts, above, labels, bound)
         cells = _cells(counts, above, labels)
     else:
@@ -163,25 +168,43 @@ def advance(counts: Counts, grid: Sequence[float], bound: float, labels: Sequenc
         cells=cells,
         wrong=(*counts.wrong, *(x.number for x in labels if x.wrong)),
         gaps=(*counts.gaps, *(x.number for x in labels if x.loss is None)),
-        digest=None if counts.digest is None else _chained(counts.digest, labels),
+        digest=None if counts.digest is None else _chained(counts.digest, labels, weighted=counts.weighted),
     )
 
 
-def _chained(digest: str, labels: Sequence[Label]) -> str:
+def betting(counts: Counts) -> bool:
+    """Say whether the evidence is the wealth of bets: for graded losses and for unequal chances."""
+    return counts.weighted or loss.bounded(counts.loss)
+
+
+def _chained(digest: str, labels: Sequence[Label], *, weighted: bool) -> str:
     for x in labels:
         told = None if x.loss is None else float(x.loss)
         text = f"{digest}|{x.number}|{float(x.score)!r}|{told!r}|{int(x.single)}"
+        text += f"|{x.ratio!r}" if weighted else ""
         digest = hashlib.sha256(text.encode()).hexdigest()
     return digest
 
 
 def mean_loss(counts: Counts, j: int) -> float:
-    """Return the mean loss at or above threshold `j`; 0 without labels."""
+    """Return the mean loss at or above threshold `j`, weighted by one over the chances; 0 without labels."""
     if not counts.n or not counts.n[j]:
         return 0.0
-    if not loss.bounded(counts.loss):
+    if not betting(counts):
         return counts.k[j] / counts.n[j]
-    return math.fsum(cell.loss * cell.n[j] for cell in counts.cells) / counts.n[j]
+    return math.fsum(cell.loss * cell.n[j] / cell.ratio for cell in counts.cells) / cases(counts, j)
+
+
+def cases(counts: Counts, j: int) -> float:
+    """Return the weights of the labels at or above threshold `j`: 1 for the least likely of their time."""
+    if not counts.weighted:
+        return counts.n[j]
+    return math.fsum(cell.n[j] / cell.ratio for cell in counts.cells)
+
+
+def share(counts: Counts, j: int) -> float:
+    """Return the estimated share of this side's cases at or above threshold `j`; 0 without labels."""
+    return cases(counts, j) / cases(counts, -1) if counts.labels else 0.0
 
 
 def _losses(labels: Sequence[Label]) -> Floats:
@@ -192,19 +215,25 @@ def _losses(labels: Sequence[Label]) -> Floats:
 def _bets(counts: Counts, above: npt.NDArray[np.bool_], labels: Sequence[Label], bound: float) -> Floats:
     """Return log E after each label (rows) at each threshold (columns)."""
     losses = _losses(labels)
-    steps = certificate.betting_steps(losses, np.ones(len(losses)), bound)
-    before = np.array([c.loss for c in counts.cells])
-    held = np.array([c.n for c in counts.cells], float).reshape(len(before), above.shape[1])
-    start = held.T @ certificate.betting_steps(before, np.ones(len(before)), bound)
+    steps = certificate.betting_steps(losses, np.array([x.ratio for x in labels]), bound)
+    start = _wealth(counts, bound)
     return certificate.mixed(start[None] + (above[:, :, None] * steps[:, None, :]).cumsum(axis=0))
 
 
+def _wealth(counts: Counts, bound: float) -> Floats:
+    """Return the log wealth of each bet (columns) at each threshold (rows)."""
+    losses, drawn = np.array([c.loss for c in counts.cells]), np.array([c.ratio for c in counts.cells])
+    held = np.array([c.n for c in counts.cells], float).reshape(len(losses), len(counts.n))
+    return held.T @ certificate.betting_steps(losses, drawn, bound)
+
+
 def _cells(counts: Counts, above: npt.NDArray[np.bool_], labels: Sequence[Label]) -> tuple[Cell, ...]:
-    losses, found = _losses(labels), {cell.loss: np.array(cell.n) for cell in counts.cells}
-    for value in np.unique(losses).tolist():
-        more = above[losses == value].sum(axis=0)
-        found[value] = found[value] + more if value in found else more
-    return tuple(Cell(v, tuple(int(x) for x in n)) for v, n in sorted(found.items()))
+    losses, drawn = _losses(labels), np.array([x.ratio for x in labels])
+    found = {(cell.loss, cell.ratio): np.array(cell.n) for cell in counts.cells}
+    for value, ratio in sorted(set(zip(losses.tolist(), drawn.tolist(), strict=True))):
+        more = above[(losses == value) & (drawn == ratio)].sum(axis=0)
+        found[value, ratio] = found.get((value, ratio), 0) + more
+    return tuple(Cell(v, tuple(int(x) for x in n), c) for (v, c), n in sorted(found.items()))
 
 
 def valid(counts: Counts, delta: float) -> list[int]:
@@ -219,14 +248,34 @@ def forecast(counts: Counts, *, bound: float, delta: float) -> Forecast | None:
     size, starts, best = len(counts.n), starts_of(counts), None
     for j in sorted(set(starts)):
         n = counts.n[j]
-        share = n / counts.labels if n else (j + 1) / size
-        need = certificate.labels_needed(bound, delta, mean_loss(counts, j), starts=len(starts))
-        if need is None:
+        part = n / counts.labels if n else (j + 1) / size
+        if counts.weighted:
+            missing = _missing_bets(counts, j, bound, math.log(len(starts) / delta))
+        else:
+            need = certificate.labels_needed(bound, delta, mean_loss(counts, j), starts=len(starts))
+            missing = None if need is None else need - n
+        if missing is None:
             continue
-        more = Forecast(max(1, math.ceil((need - n) / share)), share)
+        more = Forecast(max(1, math.ceil(missing / part)), part)
         if best is None or more.labels < best.labels:
             best = more
     return best
+
+
+def _missing_bets(counts: Counts, j: int, bound: float, goal: float) -> float | None:
+    """Return how many more labels like those so far bring the best bet to the goal; None where none wins."""
+    n = counts.n[j]
+    have = _wealth(counts, bound)[j] if n else certificate.betting_steps(np.zeros(1), np.ones(1), bound)[0]
+    gain, start = have / max(n, 1), have if n else np.zeros(len(have))
+    wins = gain > 0.0
+    if not wins.any():
+        return None
+    return float(((goal + math.log(len(gain)) - start[wins]) / gain[wins]).min())
+
+
+def sample_of(counts: Counts) -> Sample:
+    """Return which items a lineage counts."""
+    return "audited" if counts.renewal else "weighted" if counts.weighted else "fair"
 
 
 def starts_of(counts: Counts) -> tuple[int, ...]:
@@ -249,7 +298,7 @@ def note(counts: Counts, *, bound: float, delta: float, side: str, wanted: int) 
         )
     coming = forecast(counts, bound=bound, delta=delta)
     if coming is None:
-        rate = counts.k[0] / counts.n[0] if counts.n[0] else 0.0
+        rate = mean_loss(counts, 0)
         return (
             f"{rate:.1%} of even the surest {what} are wrong ({counts.k[0]} of {counts.n[0]}); "
             f"at that rate no number of labels shows less than {bound:.1%}"
@@ -263,12 +312,20 @@ def curve(counts: Counts, grid: Sequence[float], delta: float) -> list[dict[str,
     return [
         {
             "threshold": grid[j],
-            "share": counts.n[j] / counts.labels if counts.labels else 0.0,
+            "share": share(counts, j),
             "n": counts.n[j],
             "k": counts.k[j],
-            "upper": interval.upper(counts.k[j], counts.n[j], 0.95),
+            "upper": _upper(counts, j),
             "log_e": counts.log_e[j],
             "valid": j in certified,
         }
         for j in range(len(counts.n))
     ]
+
+
+def _upper(counts: Counts, j: int) -> float:
+    """Return the exact upper bound for counts; with weights that of as many even labels, for charts only."""
+    if not counts.weighted or not counts.n[j]:
+        return interval.upper(counts.k[j], counts.n[j], 0.95)
+    worth = cases(counts, j) ** 2 / math.fsum(cell.n[j] / cell.ratio**2 for cell in counts.cells)
+    return interval.upper(mean_loss(counts, j) * worth, worth, 0.95)

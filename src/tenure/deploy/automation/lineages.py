@@ -61,6 +61,7 @@ def open_one(
     by: LossSpec = loss.EQUAL,
     segment: str = "",
     population: str = "",
+    weighted: bool = False,
 ) -> int:
     """Open a lineage that counts only items drawn from now on; returns its id.
 
@@ -77,6 +78,7 @@ def open_one(
         by: what counts as wrong.
         segment: whose items count.
         population: the cases of that segment in words, see `Automation.population`.
+        weighted: all blind labels count, by one over their chances, instead of a fair sample.
     """
     newest = items.newest(conn, endpoint)
     c = t.lineages
@@ -86,11 +88,12 @@ def open_one(
     attempt = int(conn.execute(sa.select(sa.func.count()).select_from(c).where(earlier)).scalar() or 0) + 1
     counts = (
         lineage.start(
-            grid.thresholds, since=newest, starts=grid.starts, renewal=renewal, by=by, population=population
+            grid.thresholds, since=newest, starts=grid.starts, renewal=renewal, by=by, population=population,
+            weighted=weighted,
         )
         if grid
-        else lineage.Counts(since=newest, loss=by, population=population)
-    )
+        else lineage.Counts(since=newest, loss=by, population=population, weighted=weighted)
+    )  # fmt: skip
     values = {
         "endpoint": endpoint,
         "version": version,
@@ -122,8 +125,9 @@ def fix_grid(conn: Connection, row: Row, grid: lineage.Grid, *, after_item: int)
     """Fix the thresholds; only items with a higher number than `after_item` count."""
     before = counts_of(row)
     counts = lineage.start(
-        grid.thresholds, since=before.since, starts=grid.starts, by=before.loss, population=before.population
-    )
+        grid.thresholds, since=before.since, starts=grid.starts, by=before.loss, population=before.population,
+        weighted=before.weighted,
+    )  # fmt: skip
     c = t.lineages
     conn.execute(
         c.update()
@@ -138,7 +142,7 @@ def fix_grid(conn: Connection, row: Row, grid: lineage.Grid, *, after_item: int)
     )
 
 
-def run_pilot(conn: Connection, row: Row, spec: CertificateSpec) -> bool:
+def run_pilot(conn: Connection, row: Row, spec: CertificateSpec, *, now_us: int) -> bool:
     """Collect unlabelled scores; returns whether the grid was fixed."""
     batch = items.read(
         conn, row["endpoint"], row["version"], side="*", sample="fair", after=row["last_item"], limit=spec.pilot,
@@ -151,7 +155,9 @@ def run_pilot(conn: Connection, row: Row, spec: CertificateSpec) -> bool:
     if grid is not None:
         fix_grid(conn, row, grid, after_item=last)
         return True
-    if batch or not row["note"]:
+    if len(batch) < spec.pilot:  # pass over the items of other segments, which may be all there are
+        last = items.settled(conn, row["endpoint"], after=last, before_us=now_us - items.SETTLE_US)
+    if batch or last > row["last_item"] or not row["note"]:
         _save(conn, row, counts, last, wanted=spec.pilot)
     return False
 
@@ -166,7 +172,7 @@ def count(
         row["endpoint"],
         row["version"],
         side=row["side"],
-        sample="audited" if counts.renewal else "fair",
+        sample=lineage.sample_of(counts),
         after=row["last_item"],
         now_us=now_us,
         wait_us=wait_us,

@@ -163,7 +163,7 @@ class Progress:
         moves = []
         for row in lineages.opened(conn, endpoint, version, segment=segment):
             if row["state"] == "pilot":
-                if lineages.run_pilot(conn, row, spec):
+                if lineages.run_pilot(conn, row, spec, now_us=now_us):
                     moves.append(_move(row, "grid", f"the thresholds of {version} {row['side']!r} are fixed"))
                 continue
             counts, last = lineages.count(conn, row, spec, now_us=now_us, wait_us=self.wait_us)
@@ -180,7 +180,7 @@ class Progress:
         if counts.renewal and held is None:
             return []
         spec = self.specs[line["endpoint"]].automation.certificate
-        share = held["coverage"] if counts.renewal and held else counts.n[valid[-1]] / max(counts.labels, 1)
+        share = held["coverage"] if counts.renewal and held else lineage.share(counts, valid[-1])
         new = certificates.issue(
             conn,
             line,
@@ -268,6 +268,7 @@ class Progress:
             by=spec.loss,
             segment=segment,
             population=spec.population(segment),
+            weighted=spec.certificate.labels == "weighted" and not renewal,
         )
 
     def bounds(self, endpoint: str, segment: str = "") -> dict[str, float]:

@@ -64,7 +64,10 @@ def verify(conn: Connection, certificate: int) -> Checked:
 def _recount(conn: Connection, row: Row, evidence: Evidence) -> tuple[lineage.Counts, str | None]:
     """Count the items again; returns the counts and the first difference to the stored ones."""
     old = evidence.counts
-    new = lineage.start(evidence.grid, since=old.since, starts=old.starts, renewal=old.renewal, by=old.loss)
+    new = lineage.start(
+        evidence.grid, since=old.since, starts=old.starts, renewal=old.renewal, by=old.loss,
+        weighted=old.weighted,
+    )  # fmt: skip
     gaps, wrong, after = set(old.gaps), set(old.wrong), evidence.after_item
     while True:
         chunk = _chunk(conn, row, evidence, after)
@@ -75,7 +78,9 @@ def _recount(conn: Connection, row: Row, evidence: Evidence) -> tuple[lineage.Co
                 continue
             if (why := _item(item, missing=item.number in gaps, wrong=item.number in wrong)) is not None:
                 return new, why
-        labels = [Label(x.number, x.score, None if x.number in gaps else x.loss, x.single) for x in chunk]
+        labels = [
+            Label(x.number, x.score, None if x.number in gaps else x.loss, x.single, x.ratio) for x in chunk
+        ]
         if old.renewal:
             labels = [x for x in labels if x.score >= evidence.grid[0]]
         new = lineage.advance(new, evidence.grid, row["bound"], labels)
@@ -84,7 +89,7 @@ def _recount(conn: Connection, row: Row, evidence: Evidence) -> tuple[lineage.Co
 
 
 def _chunk(conn: Connection, row: Row, evidence: Evidence, after: int) -> list[Item]:
-    sample: items.Sample = "audited" if evidence.counts.renewal else "fair"
+    sample = lineage.sample_of(evidence.counts)
     names = row["endpoint"], row["version"]
     by = evidence.counts.loss
     found = items.read(conn, *names, side=row["side"], sample=sample, after=after, by=by, segment=row["segment"])
