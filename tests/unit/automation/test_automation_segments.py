@@ -164,6 +164,18 @@ def test_an_item_that_nobody_read_is_not_overtaken_by_another_line(world: Lines)
     assert world.line("A")["labels"] == 1
 
 
+def test_a_line_without_cases_does_not_look_at_those_of_the_others_again(world: Lines) -> None:
+    world.tick()
+    world.judge(300, segment="A")
+    world.clock.advance(60.0)
+    world.tick()
+    assert world.line("B")["last_item"] == world.line("")["last_item"] == 300
+    assert world.line("B")["state"] == "pilot"
+    world.judge(100, segment="B")
+    assert "grid" in world.tick()
+    assert world.line("B")["after_item"] == 400
+
+
 def test_a_segment_starts_where_its_endpoint_stands_but_inherits_no_automation(
     state: State, clock: ManualClock
 ) -> None:  # fmt: skip
