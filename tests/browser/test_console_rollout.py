@@ -53,3 +53,20 @@ def test_an_operator_approves_and_jumps(page: Any, console: Console, width: int)
     page.get_by_text("attempt 2").wait_for()
     got = console.services.rollouts.get("r-2")
     assert (got.step, got.state, got.salt != "s") == (0, "running", True)
+
+
+@pytest.mark.parametrize("width", [420, 1400])
+def test_the_evidence_shows_bands_and_slices_apart(page: Any, console: Console, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{console.url}/#/e/phones/rollout")
+    page.get_by_role("img", name="Difference of the means about 95 %: -0.0210 to 0.0130").wait_for()
+    page.get_by_text("mean confidence", exact=True).wait_for()
+    said = page.get_by_text("9 judged requests of night in this step")
+    assert not said.is_visible()  # too few in a slice holds nothing, so that it stays folded
+    page.get_by_text("Where line=3").click()
+    said.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if "TENURE_SCREENSHOTS" in os.environ:
+        folder = Path(os.environ["TENURE_SCREENSHOTS"])
+        folder.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(folder / f"rollout-slices-{width}.png"), full_page=True)

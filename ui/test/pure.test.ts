@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ago, number, percent, seconds, short } from "../src/format";
 import { align, yRange } from "../src/parts/chart";
-import { progress } from "../src/parts/evidence";
+import { named, progress } from "../src/parts/evidence";
 import { ink } from "../src/parts/heatmap";
 import { height, stepName } from "../src/parts/ladder";
 import { boxLabel, judgement, missing, opened, rejected } from "../src/review/desk";
@@ -60,6 +60,10 @@ describe("evidence", () => {
     expect(progress({ max_log_e: Math.log(20) / 2, alpha: 0.05 })).toBeCloseTo(0.5);
     expect(progress({ log_e: -3, alpha: 0.05 })).toBe(0);
     expect(progress({ x: 1 })).toBeNull();
+  });
+  it("names gates and their slices", () => {
+    expect(named("mean:latency_ms @ line=3")).toEqual({ gate: "mean latency ms", slice: "line=3" });
+    expect(named("reaction:redo")).toEqual({ gate: "reaction: redo", slice: "" });
   });
   it("names the rungs", () => {
     const step = (more: Partial<Step>): Step => ({ shadow: null, share: null, min: 0, min_labels: 0, bake: 0, approve: false, ...more });

@@ -54,7 +54,7 @@ def replay(
         name = desk.endpoint(endpoint)
         versions = _versions(desk, name, candidate, stable)
         now_us = desk.state.now_us()
-        chosen = _plan(desk, plan)
+        chosen = _plan(desk, name, plan)
         span = _moment(since, now_us, "--since"), _moment(until or "0", now_us, "--until")
         found = _replayed(desk, name, versions=versions, plan=chosen, span=span)
     if json:
@@ -78,17 +78,16 @@ def _versions(desk: Office, endpoint: str, candidate: str | None, stable: str | 
     return str(new), str(old)
 
 
-def _plan(desk: Office, path: Path) -> Plan:
-    from tenure.deploy.rollout.observed import EVERY_REQUEST
-    from tenure.deploy.rollout.plan import WRONG, plan_from_spec, problems
+def _plan(desk: Office, endpoint: str, path: Path) -> Plan:
+    from tenure.deploy.rollout.plan import plan_from_spec, problems, reaction_of
     from tenure.errors import CaseError
     from tenure.scope.reader import read_rollout
 
     spec = read_rollout(path.read_text(encoding="utf-8"), path.name)
     plan = plan_from_spec(spec, desk.project.scope.case)
-    if wrong := problems(plan):
+    if wrong := problems(plan, endpoint=desk.project.endpoints[endpoint]):
         raise CaseError("; ".join(wrong), code="plan_shows_nothing", at=str(path))
-    told = [gate.bad for gate in plan.gates if gate.bad not in (*EVERY_REQUEST, WRONG)]
+    told = [gate.name for gate in plan.gates if reaction_of(gate) is not None]
     if told:
         raise CaseError(f"a replay cannot judge {', '.join(told)}; leave the gate out of the plan", at=str(path))
     return plan
@@ -123,7 +122,7 @@ def _replayed(
     try:
         traffic = rows.traffic(
             log, endpoint, candidate=versions[0], stable=versions[1], since_ns=span[0] * 1000,
-            until_ns=span[1] * 1000, truths=truths,
+            until_ns=span[1] * 1000, truths=truths, by=tuple(part.by for part in plan.slices),
         )  # fmt: skip
     finally:
         log.close()

@@ -63,7 +63,8 @@ def start(
         spec = None if plan is None else load_plan(plan, desk.project.data.unit)
         chosen = desk.rollouts.plan(name, spec=spec, strategy=cast("Strategy | None", strategy))
         if dry_run:
-            print("\n".join([*in_words(chosen), *(f"refused: {p}" for p in problems(chosen))]))
+            wrong = problems(chosen, endpoint=desk.project.endpoints[name])
+            print("\n".join([*in_words(chosen), *(f"refused: {p}" for p in wrong)]))
             return
         number = desk.rollouts.start(name, version, by=desk.by, plan=chosen, reason=reason)
     print(number)

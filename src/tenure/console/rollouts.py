@@ -69,7 +69,8 @@ def outline(services: Services, ask: Ask) -> dict[str, Any]:
     name = endpoint_of(services, ask.query.get("endpoint", ""))
     strategy, case = _one_of(Strategy, ask, "strategy"), _one_of(Case, ask, "case")
     plan = services.rollouts.plan(name, strategy=strategy, case=case)
-    return {"plan": msgspec.to_builtins(plan), "sentences": in_words(plan), "problems": problems(plan)}
+    wrong = problems(plan, endpoint=services.rollouts.endpoints[name])
+    return {"plan": msgspec.to_builtins(plan), "sentences": in_words(plan), "problems": wrong}
 
 
 def preview(services: Services, ask: Ask) -> dict[str, Any]:

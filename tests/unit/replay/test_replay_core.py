@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tenure.deploy.replay.replay import Arms, Replayed, Traffic, coverage, draws, kept, replay
 from tenure.deploy.rollout.plan import WRONG, Plan
-from tenure.scope.project import GateSpec, Step
+from tenure.scope.project import GateSpec, SliceSpec, Step
 
 SECOND = 1_000_000_000
 RAMP = (Step(share=0.1, min=100), Step(share=0.5, min=500), Step(share=1.0))
@@ -143,3 +145,55 @@ def test_the_chance_to_be_kept_is_one_where_both_answered() -> None:
     assert abs(coverage(traffic)["candidate"] - 0.3) < 0.2
     with pytest.raises(ValueError, match="no request"):
         run(log(0, share=0.3)[0], plan())
+
+
+def valued(n: int, *, less: float = 0.0, share: float = 0.3, units: int = 0, seed: int = 6) -> Traffic:
+    """Return a log with confidences, of which the candidate's are lower, and two lines by turns."""
+    traffic = log(n, share=share, units=units, seed=seed)[0]
+    rng = np.random.default_rng(seed)
+    sure = rng.uniform(0.5, 1.0, n)
+    known = traffic.known["failed"]
+    one, two = np.where(known.candidate, sure - less, np.nan), np.where(known.stable, sure, np.nan)
+    return replace(
+        traffic,
+        values={"confidence": (one, two)},
+        texts={"unit": [("a", "b")[i % 2] for i in range(n)]},
+    )
+
+
+SURE = GateSpec(mean="confidence", harm="down", cap=1.0, margin=0.05)
+
+
+@pytest.mark.parametrize("units", [0, 600])
+def test_a_mean_is_replayed_from_re_weighted_answers(units: int) -> None:
+    long = (Step(share=0.5, min=4000), Step(share=1.0))
+    chosen = plan(*long, gates=(SURE,), assign="unit" if units else "request")
+    good = run(valued(12_000, units=units), chosen)
+    told = good.stages[0].verdicts[SURE.name]
+    assert good.state != "rolled_back"
+    assert abs(told["mean0"] - 0.75) < 0.02
+    assert told["units0"] <= (units or 12_000)
+    bad = run(valued(12_000, less=0.1, units=units), chosen)
+    assert bad.state == "rolled_back"
+    assert bad.stages[-1].reason.startswith("mean confidence 0.6")
+
+
+def test_slices_are_replayed_apart() -> None:
+    traffic = valued(12_000)
+    known = traffic.known["failed"]
+    luck = np.random.default_rng(8).random(12_000)
+    where = np.arange(12_000) % 2 == 1
+    bad = Arms(known.candidate & (luck < np.where(where, 0.2, 0.02)), known.stable & (luck < 0.1))
+    traffic = replace(traffic, bad={"failed": bad, WRONG: bad})
+    long = (Step(share=0.5, min=4000), Step(share=1.0))
+    assert run(traffic, plan(*long)).state == "completed"
+    for by in (SliceSpec(by="unit", values=("a", "b")), SliceSpec(by="unit", each=2)):
+        found = run(traffic, plan(*long, slices=(by,)))
+        assert found.state == "rolled_back"
+        assert found.stages[-1].reason.startswith("where unit=b: ")
+
+
+def test_a_good_version_with_means_and_slices_is_seldom_rolled_back() -> None:
+    chosen = plan(gates=(GateSpec(bad="failed"), SURE), slices=(SliceSpec(by="unit", each=2),))
+    ends = [run(valued(2000, seed=seed), chosen).state for seed in range(8)]
+    assert ends.count("rolled_back") <= 1

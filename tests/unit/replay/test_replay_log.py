@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from controller_world import Case, Worker, World, model, project
@@ -134,7 +135,7 @@ def test_the_command_prints_each_step_and_what_the_log_lacks(
     file.write_text(
         "rollout:\n  steps: [{share: 10%, min: 1000}, {share: 100%}]\n  gates: [{bad: failed, alpha: 1%}]\n"
     )
-    plan = command._plan(desk, file)
+    plan = command._plan(desk, "phones", file)
     assert (plan.steps[0].share, plan.gates[0].alpha) == (0.1, 0.01)
     span = int(read(world).t_ns[200]) // 1000, world.state.now_us()
     command._print("phones", command._replayed(desk, "phones", versions=("m@2", "m@1"), plan=plan, span=span))
@@ -144,16 +145,36 @@ def test_the_command_prints_each_step_and_what_the_log_lacks(
     assert "re-weighted" in told
     file.write_text(f"{steps}gates: [{{bad: 'reaction:redo', maturity: 1h}}]\n")
     with pytest.raises(CaseError, match="cannot judge reaction:redo"):
-        command._plan(desk, file)
+        command._plan(desk, "phones", file)
     file.write_text("steps: [{share: 10%}]\ngates: [{bad: failed, alpha: 3}]\n")
     with pytest.raises(ProjectError) as faults:
-        command._plan(desk, file)
+        command._plan(desk, "phones", file)
     assert faults.value.faults[0].startswith("other.yaml:2: gates")
     file.write_text("steps: [{share: 10%}]\n")
     with pytest.raises(CaseError, match="last step must be share: 100%"):
-        command._plan(desk, file)
+        command._plan(desk, "phones", file)
     with pytest.raises(CaseError, match="answered nothing"):
         command._replayed(desk, "phones", versions=("m@2", "m@1"), plan=plan, span=(0, 1))
     assert command._moment("7d", 10**15, "--since") == 10**15 - 7 * 86_400 * 1_000_000
     with pytest.raises(CaseError, match="a duration such as"):
         command._moment("soon", 0, "--since")
+
+
+def test_means_and_slices_are_read_from_the_log(world: World) -> None:
+    log = Log(world.folder)
+    try:
+        asked: dict[str, Any] = {"since_ns": 0, "until_ns": world.clock.now_ns(), "truths": {}, "by": ("unit",)}
+        found = rows.traffic(log, "phones", candidate="m@2", stable="m@1", **asked)
+    finally:
+        log.close()
+    one, two = found.values["confidence"]
+    both = found.known["failed"].candidate & found.known["failed"].stable
+    assert np.isfinite(one[both]).all()
+    assert np.isfinite(two[both]).all()
+    assert not np.isnan(found.values["latency_ms"][1][both]).any()
+    assert np.isnan(found.values["latency_ms"][0][both]).all()  # a shadow's time says nothing
+    assert found.texts == {"unit": [None] * len(found.t_ns)}
+    sure = GateSpec(mean="confidence", harm="down", cap=1.0, margin=0.1)
+    steps = (Step(share=0.3, min=100), Step(share=1.0))
+    told = replay(found, Plan(steps=steps, gates=(sure,)), candidate="m@2", stable="m@1", least_look_s=5.0)
+    assert told.stages[0].verdicts[sure.name]["units1"] > 100

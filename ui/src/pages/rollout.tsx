@@ -1,3 +1,4 @@
+import { Fragment } from "preact";
 import { useState } from "preact/hooks";
 import { post } from "../api";
 import { ago, clock, count, short, value, words } from "../format";
@@ -5,11 +6,14 @@ import { useData } from "../live";
 import { Badge } from "../parts/badge";
 import { Confirm } from "../parts/confirm";
 import { Card, Empty, PageHead, Waiting } from "../parts/empty";
-import { Evidence } from "../parts/evidence";
+import { EvidenceList } from "../parts/evidence";
 import { Ladder, stepName } from "../parts/ladder";
 import { attempt } from "../parts/toast";
 import { href } from "../route";
-import { operates } from "../session";
+import type { FullPlan } from "../rollout/plan";
+import { StartDialog } from "../rollout/start";
+import { forecast } from "../rollout/wording";
+import { me, operates } from "../session";
 import type { Rollout, RolloutDetail, Summary, Version } from "../types";
 
 const OPEN = ["draft", "running", "paused"];
@@ -37,25 +41,14 @@ function Start({ endpoint, done }: { endpoint: string; done: () => void }) {
   const name = encodeURIComponent(endpoint);
   const versions = useData<{ versions: Version[] }>(`/api/versions?endpoint=${name}`, ["versions", "routing"]);
   const facts = useData<Summary>(`/api/endpoints/${name}`, ["routing"]);
-  const [candidate, setCandidate] = useState("");
   const stable = facts.data?.routing?.stable ?? null;
   const choices = (versions.data?.versions ?? []).filter((v) => v.id !== stable && v.state !== "retired");
-  const chosen = choices.some((v) => v.id === candidate) ? candidate : (choices[0]?.id ?? "");
   return (
     <Card wide>
       <Empty title="No rollout is running">
-        {choices.length ? "Start one: the version climbs the project's ladder, and falls back by itself when the evidence turns against it." : "Register another version with “tenure register” to start one."}
+        {choices.length ? "Start one: the version climbs a ladder that you choose, and falls back by itself when the evidence turns against it." : "Register another version with “tenure register” to start one."}
       </Empty>
-      {operates() && choices.length > 0 && (
-        <div class="row center">
-          <label class="inline">Version
-            <select value={chosen} onChange={(e) => setCandidate(e.currentTarget.value)}>{choices.map((v) => <option key={v.id} value={v.id}>{v.id}</option>)}</select>
-          </label>
-          <Confirm label="Start rollout" primary reason={false} title={`Start the rollout of ${short(chosen)}?`}
-            text={`It runs beside ${stable ? short(stable) : "the people"}, step by step.`}
-            onConfirm={() => attempt(() => post("/api/rollouts", { endpoint, candidate: chosen }), "The rollout is started.").then(done)} />
-        </div>
-      )}
+      {operates() && choices.length > 0 && <div class="row center"><StartDialog endpoint={endpoint} versions={choices.map((v) => v.id)} stable={stable} done={done} /></div>}
     </Card>
   );
 }
@@ -75,8 +68,8 @@ function Detail({ rollout: r, done }: { rollout: RolloutDetail; done: () => void
       </Card>
       <Card title="Evidence" wide>
         {verdicts.length === 0 ? <Empty title="No evidence yet">Each gate says here how far it is from its limit.</Empty>
-          : <div class="gates">{verdicts.map((v) => <Evidence key={v.gate} verdict={v} rollout={r} />)}</div>}
-        {verdicts.length > 0 && <p class="quiet">The bar is the evidence that the candidate is worse; at its end the rollout falls back by itself. It stays valid however often it is looked at.</p>}
+          : <EvidenceList verdicts={verdicts} rollout={r} />}
+        {verdicts.length > 0 && <p class="quiet">The bar is the evidence that the candidate is worse; at its end the rollout falls back by itself. It stays valid however often it is looked at. “Not contradicted” says only that no harm was seen so far; “shown” says that harm beyond the margin is ruled out.</p>}
       </Card>
       <Card title="Moves" wide>
         <ol class="moves">
@@ -99,11 +92,16 @@ function Outlook({ rollout: r }: { rollout: RolloutDetail }) {
   const rows = [
     r.asks && (["Asks", r.asks] as const),
     r.approved_by && (["Approved by", r.approved_by] as const),
-    r.forecast && (["Forecast", r.forecast.sentence] as const),
-    ...Object.entries(r.outstanding ?? {}).map(([gate, n]) => ["Outstanding", `${count(n)} requests without ${words(gate)} yet`] as const),
+    r.forecast && (["Forecast", forecast(r)] as const),
+    ...Object.entries(r.outstanding ?? {}).filter(([, n]) => n > 0).map(([gate, n]) => ["Outstanding", outstanding(gate, n)] as const),
   ].filter(Boolean) as (readonly [string, string])[];
   if (rows.length === 0) return null;
-  return <>{rows.map(([k, v]) => <p key={k + v}><b>{k}:</b> {v}</p>)}</>;
+  return <dl class="outlook">{rows.map(([k, v]) => <Fragment key={k + v}><dt>{k}</dt><dd>{v}</dd></Fragment>)}</dl>;
+}
+
+function outstanding(gate: string, n: number): string {
+  if (gate === "wrong_decision") return `${count(n)} requests drawn to be judged that nobody has judged yet`;
+  return `${count(n)} requests young enough for ${words(gate.replace("reaction:", "a reaction: "))}`;
 }
 
 export function Numbers({ of }: { of: Record<string, unknown> }) {
@@ -111,12 +109,13 @@ export function Numbers({ of }: { of: Record<string, unknown> }) {
 }
 
 /** Go to another step; back draws anew and begins with no evidence. */
-function Jump({ rollout: r, done }: { rollout: RolloutDetail; done: () => void }) {
-  const others = (r.plan.steps ?? []).map((step, i) => ({ step, i })).filter(({ i }) => i !== r.step);
+function Jump({ rollout: r, barred, done }: { rollout: RolloutDetail; barred: boolean; done: () => void }) {
+  const others = (r.plan.steps ?? []).map((step, i) => ({ step, i })).filter(({ i }) => i !== r.step && (i < r.step || !barred));
   const [chosen, setTo] = useState(0);
   const to = others.some(({ i }) => i === chosen) ? chosen : (others[0]?.i ?? 0);
   if (others.length === 0) return null;
-  const text = to < r.step ? "Requests are drawn anew and the evidence begins at nothing; this counts as another attempt." : "Steps between are left out, with what they would have shown.";
+  const goal = `${short(r.candidate)} goes to ${stepName(r.plan.steps?.[to])} at once.`;
+  const text = to < r.step ? `${goal} Requests are drawn anew and the evidence begins at nothing; this counts as another attempt.` : `${goal} Steps between are left out, with what they would have shown; the evidence so far is kept.`;
   return (
     <>
       <label class="inline">Step
@@ -129,20 +128,25 @@ function Jump({ rollout: r, done }: { rollout: RolloutDetail; done: () => void }
 }
 
 function Commands({ rollout: r, done }: { rollout: RolloutDetail; done: () => void }) {
-  const steps = r.plan.steps ?? [];
+  const steps = r.plan.steps ?? [], here = steps[r.step], next = steps[r.step + 1];
   const run = (command: string, said: string) => (reason: string) =>
     attempt(() => post(`/api/rollouts/${encodeURIComponent(r.id)}/${command}`, { reason }), said).then(done);
-  const name = short(r.candidate);
+  const name = short(r.candidate), old = r.stable ? short(r.stable) : "people";
+  const barred = Boolean((r.plan as Partial<FullPlan>).second_person) && me.value?.name === r.created_by;
+  const running = r.state === "running";
   return (
-    <div class="row commands">
-      {r.state === "running" && <Confirm label="Pause" title={`Pause ${name}?`} text="The share stays as it is; no step is taken until you resume." onConfirm={run("pause", "The rollout is paused.")} />}
-      {r.state === "paused" && <Confirm label="Resume" primary title={`Resume ${name}?`} text="Steps are taken again when their gates allow it." onConfirm={run("resume", "The rollout runs again.")} />}
-      {r.state === "running" && steps[r.step]?.approve && !r.approved_by && <Confirm label="Approve" primary title={`Approve this step of ${name}?`} text="It goes on once everything else that the step wants is there. Any move makes the approval void." onConfirm={run("approve", "The step is approved.")} />}
-      {r.state === "running" && <Confirm label="Promote" title={`Promote ${name} now?`} text={`It goes to ${stepName(steps[r.step + 1] ?? steps.at(-1))} without waiting for the rest of the evidence. This is your decision, and recorded as yours.`} onConfirm={run("promote", "The candidate is promoted.")} />}
-      {r.state === "draft" ? <Confirm label="Cancel" title={`Cancel ${name}?`} text="The draft is closed." onConfirm={run("cancel", "The rollout is cancelled.")} />
-        : <Confirm label="Roll back" danger title={`Roll back ${name}?`} text={`${r.stable ? short(r.stable) : "People"} answer every request again, within a fraction of a second.`} onConfirm={run("rollback", "Rolled back.")} />}
-      {r.state !== "draft" && <Jump rollout={r} done={done} />}
-    </div>
+    <>
+      {barred && <p class="quiet">You started it, and its plan wants a second person: somebody else approves, promotes or jumps up.</p>}
+      <div class="row commands">
+        {running && <Confirm label="Pause" title={`Pause ${name}?`} text={`It stays at ${stepName(here)}, and no step is taken until you resume. A gate that fails still rolls back.`} onConfirm={run("pause", "The rollout is paused.")} />}
+        {r.state === "paused" && <Confirm label="Resume" primary title={`Resume ${name}?`} text={`It goes on at ${stepName(here)}; steps are taken again when their gates allow it.`} onConfirm={run("resume", "The rollout runs again.")} />}
+        {running && !barred && here?.approve && !r.approved_by && <Confirm label="Approve" primary title={`Approve step ${r.step + 1} of ${name}?`} text={`It goes to ${next ? stepName(next) : "completion"} once everything else that the step wants is there. Any move makes the approval void.`} onConfirm={run("approve", "The step is approved.")} />}
+        {running && !barred && <Confirm label="Promote" title={`Promote ${name} now?`} text={`It ${next ? `goes to ${stepName(next)}` : `completes and replaces ${old}`} at once, without waiting for the rest of the evidence. This is your decision, and recorded as yours.`} onConfirm={run("promote", "The candidate is promoted.")} />}
+        {r.state === "draft" ? <Confirm label="Cancel" title={`Cancel ${name}?`} text="The draft is closed." onConfirm={run("cancel", "The rollout is cancelled.")} />
+          : <Confirm label="Roll back" danger title={`Roll back ${name}?`} text={`${r.stable ? old : "People"} answer every request again, within a fraction of a second. The rollout ends; another one starts with no evidence.`} onConfirm={run("rollback", "Rolled back.")} />}
+        {r.state !== "draft" && <Jump rollout={r} barred={barred} done={done} />}
+      </div>
+    </>
   );
 }
 

@@ -10,15 +10,18 @@ Evidence therefore stays valid; but it grows no faster than under the real plan,
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from tenure.deploy.replay.means import Means
+from tenure.deploy.rollout import slices
 from tenure.deploy.rollout.advance import Move, Progress, Rollout, Verdict, advance, waits
-from tenure.deploy.rollout.counts import PAIRED, Count
+from tenure.deploy.rollout.counts import PAIRED, REQUESTS, Count, sliced
 from tenure.deploy.rollout.judge import judge
 from tenure.deploy.rollout.looks import reached
 from tenure.deploy.rollout.plan import WRONG, Plan
@@ -53,6 +56,9 @@ class Traffic:
         known: gate -> whether the log shows this outcome of each version.
         bad: gate -> whether the outcome was bad, where it is known.
         label_ns: when its truth came; 0 = never.
+        values: `number`, `confidence`, `latency_ms` -> of the candidate's and of the stable version's answer, NaN
+            where the log does not have it.
+        texts: field of a slice -> its value in each request.
     """
 
     run: npt.NDArray[np.uint64]
@@ -63,6 +69,8 @@ class Traffic:
     known: dict[str, Arms]
     bad: dict[str, Arms]
     label_ns: Ints
+    values: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    texts: dict[str, Sequence[str | None]] = field(default_factory=dict)
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +156,9 @@ class _Run:
         self.sums: dict[tuple[int, str, float], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         self.top: dict[str, float] = {}
         self.done_units: dict[str, set[tuple[int, int]]] = defaultdict(set)
+        self.means = Means()
+        self.parts: dict[str, Mask] = {}
+        self.bads = [gate.bad for gate in plan.gates if gate.bad]
         self.step_of = np.full(len(traffic.t_ns), -1, np.int16)
         maturity = max((int(g.maturity * 1e9) for g in plan.gates if g.bad == WRONG), default=0)
         ripe = np.maximum(traffic.label_ns, traffic.t_ns + maturity)
@@ -163,11 +174,16 @@ class _Run:
         rows = np.arange(self.at, stop)
         self.step_of[rows] = self.rollout.step
         self.at, self.now_us = stop, now_ns // 1000
-        for gate in self.plan.gates:
-            if gate.bad != WRONG and not self.plan.is_shadow(self.rollout.step):
-                self._count(gate.bad, rows)
+        self._place(rows)
+        if not self.plan.is_shadow(self.rollout.step):
+            for part, inside in self._within(rows):
+                for gate in self.bads:
+                    if gate != WRONG:
+                        self._count(gate, inside, part)
+                self._average(inside, part)
         self._count_labels(now_ns)
-        self.verdicts = judge(self.rollout, self._counts(), self.top, explain=False)
+        found = self.means.moments()
+        self.verdicts = judge(self.rollout, self._counts(), self.top, moments=found, explain=False)
         for name, value in reached(self.verdicts).items():
             self.top[name] = max(value, self.top.get(name, 0.0))
         move = advance(self.rollout, self.verdicts, self._progress(), self.now_us)
@@ -210,7 +226,7 @@ class _Run:
         return Stage(
             step=step + 1, share=self.plan.steps[step].share, began_us=self.rollout.step_started_us,
             ended_us=self.now_us, requests=len(rows), drawn=len(mine), shown=int(answered[mine].sum()),
-            bad={g.bad: self._served(g.bad, mine) for g in self.plan.gates}, outcome=outcome, reason=reason,
+            bad={gate: self._served(gate, mine) for gate in self.bads}, outcome=outcome, reason=reason,
             approval=self.plan.steps[step].approve,
             verdicts={
                 v.gate: {"outcome": v.outcome.value, "sentence": v.sentence, **v.numbers} for v in self.verdicts
@@ -223,7 +239,46 @@ class _Run:
         hit = mine[known.candidate[mine] & bad.candidate[mine]]
         return float((1.0 / kept(self.traffic, gate, hit)[0]).sum())
 
-    def _count(self, gate: str, rows: Ints) -> None:
+    def _place(self, rows: Ints) -> None:
+        """Give new slices their place, and note which requests are in one."""
+        if not self.plan.slices or not len(rows):
+            return
+        texts = {by: [column[i] for i in rows.tolist()] for by, column in self.traffic.texts.items()}
+        for part, mask in slices.masks(self.plan, texts, list(self.parts)).items():
+            whole = self.parts.setdefault(part, np.zeros(len(self.traffic.t_ns), bool))
+            whole[rows] = mask
+            self.sums[self.rollout.step, sliced(REQUESTS, part), 0.0][3] += int(mask.sum())
+
+    def _within(self, rows: Ints) -> list[tuple[str, Ints]]:
+        """Return the rows under the empty name, and those of each slice."""
+        return [("", rows), *((part, rows[mask[rows]]) for part, mask in self.parts.items())]
+
+    def _average(self, rows: Ints, part: str) -> None:
+        """Add the values of drawn answers that are in the log to the sums of the mean gates."""
+        step, share = self.rollout.step, self.plan.share(self.rollout.step)
+        if not 0.0 < share < 1.0 or not len(rows):
+            return
+        hit, answered = self.draws[rows] < share, self.traffic.known["failed"]
+        for spec in (gate for gate in self.plan.gates if gate.mean):
+            one, two = self.traffic.values[spec.mean]
+            values = np.where(hit, one[rows], two[rows])
+            seen = np.where(hit, answered.candidate[rows], answered.stable[rows])
+            if spec.mean == "latency_ms":  # a shadow's time says nothing
+                seen &= ~np.isnan(values)
+            new, old = kept(self.traffic, "over_latency" if spec.mean == "latency_ms" else "failed", rows[seen])
+            self.means.add(
+                spec, sliced(spec.name, part), step, values=values[seen], hit=hit[seen],
+                chance=np.where(hit[seen], new, old), units=self._units(rows[seen]),
+            )  # fmt: skip
+
+    def _units(self, rows: Ints) -> list[tuple[int, int]]:
+        if self.plan.assign == "request":
+            return [(0, 0)] * len(rows)
+        times = self.traffic.t_ns[rows].tolist()
+        epochs = [epoch_of(self.plan, t_ns) for t_ns in times]
+        return list(zip(self.traffic.unit[rows].tolist(), epochs, strict=True))
+
+    def _count(self, gate: str, rows: Ints, part: str = "") -> None:
         """Add outcomes of requests, each with the chance that a kept one is the candidate's."""
         for at in np.unique(self.step_of[rows]).tolist():
             here, share = rows[self.step_of[rows] == at], self.plan.share(at)
@@ -236,12 +291,12 @@ class _Run:
             wrong = np.where(hit, bad.candidate[here], bad.stable[here])
             new, old = kept(self.traffic, gate, here)
             rho = np.round(share * new / (share * new + (1.0 - share) * old), 6)
-            wrong &= self._first(gate, here, wrong)
+            wrong &= self._first(sliced(gate, part), here, wrong)
             for value in np.unique(rho).tolist():
                 of = rho == value
                 masks = (wrong & hit & of, wrong & ~hit & of, hit & of, ~hit & of)
                 for i, mask in enumerate(masks):
-                    self.sums[at, gate, value][i] += int(mask.sum())
+                    self.sums[at, sliced(gate, part), value][i] += int(mask.sum())
 
     def _first(self, gate: str, rows: Ints, wrong: Mask) -> Mask:
         """Say which bad outcomes count: of a unit only its first, so that clusters are no evidence."""
@@ -262,7 +317,8 @@ class _Run:
         self.labels += int((self.step_of[rows] == self.rollout.step).sum())
         if not any(g.bad == WRONG for g in self.plan.gates) or not len(rows):
             return
-        self._count(WRONG, rows)
+        for part, inside in self._within(rows):
+            self._count(WRONG, inside, part)
         known, bad = self.traffic.known[WRONG], self.traffic.bad[WRONG]
         pairs = rows[(self.step_of[rows] == 0) & known.candidate[rows] & known.stable[rows]]
         if self.plan.is_shadow(0) and len(pairs):

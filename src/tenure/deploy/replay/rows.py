@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from tenure.data.records import decode_id
 from tenure.data.view import Log
 from tenure.deploy.replay.replay import Arms, Traffic
 from tenure.deploy.rollout.plan import WRONG
+from tenure.deploy.rollout.slices import text_of
 
 _SQL = """
 WITH shadowed AS (
-    SELECT run, seq, version = $1 AS candidate, any_value(status) AS status, any_value(value) AS value
+    SELECT run, seq, version = $1 AS candidate, any_value(status) AS status, any_value(value) AS value,
+        any_value(number) AS number, any_value(confidence) AS confidence
     FROM shadows WHERE endpoint = $3 AND version IN ($1, $2) GROUP BY ALL
 )
 SELECT p.run, p.seq, p.t_ns, p.unit_hash AS unit, p.routing, p.share::DOUBLE AS share,
@@ -30,6 +32,8 @@ SELECT p.run, p.seq, p.t_ns, p.unit_hash AS unit, p.routing, p.share::DOUBLE AS 
     coalesce(n.value, 'null') IN ('null', '""') AS empty1,
     o.status IS NOT NULL AS shadow0, coalesce(o.status = 'failed', false) AS failed0,
     coalesce(o.value, 'null') IN ('null', '""') AS empty0,
+    p.number, p.confidence, p.latency_us, n.number AS number1, n.confidence AS confidence1,
+    o.number AS number0, o.confidence AS confidence0, {fields}
     p.lottery, CASE WHEN p.lottery THEN p.value END AS said, CASE WHEN p.lottery THEN n.value END AS said1,
     CASE WHEN p.lottery THEN o.value END AS said0
 FROM predictions p
@@ -39,7 +43,9 @@ WHERE p.endpoint = $3 AND p.t_ns >= $4 AND p.t_ns < $5 AND NOT p.batch
     AND p.status IN ('ok', 'failed', 'not_run')
 ORDER BY p.t_ns, p.run, p.seq
 """
+_FIELDS = "p.record, p.unit AS unit_text,"
 Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
 Truths = Mapping[tuple[int, int], tuple[str, int]]
 """(run, seq) -> (JSON of the truth, when it was known in ns)."""
 
@@ -68,22 +74,25 @@ def truths(conn: Connection, endpoint: str, *, secret: bytes, since_us: int, unt
 
 
 def traffic(
-    log: Log, endpoint: str, *, candidate: str, stable: str, since_ns: int, until_ns: int, truths: Truths
-) -> Traffic:
+    log: Log, endpoint: str, *, candidate: str, stable: str, since_ns: int, until_ns: int, truths: Truths,
+    by: Sequence[str] = (),
+) -> Traffic:  # fmt: skip
     """Return an endpoint's requests in [since, until) with what is known of each version's answer.
+
+    `by`: fields of the plan's slices, whose values are then read too.
 
     Raises:
         StoreError: the query takes too long or too much memory; ask for less time.
     """
     given = [candidate, stable, endpoint, since_ns, until_ns]
-    table = log.query(_SQL, parameters=given)
+    table = log.query(_SQL.format(fields=_FIELDS if by else ""), parameters=given)
     columns: dict[str, Array] = {
         name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names
     }
-    return from_columns(columns, truths)
+    return from_columns(columns, truths, by)
 
 
-def from_columns(c: dict[str, Array], truths: Truths) -> Traffic:
+def from_columns(c: dict[str, Array], truths: Truths, by: Sequence[str] = ()) -> Traffic:
     """Return traffic from the columns of the query."""
     arm, n = c["arm"].astype(np.int8), len(c["arm"])
     mine1, mine0 = arm == 1, arm == 0
@@ -111,8 +120,33 @@ def from_columns(c: dict[str, Array], truths: Truths) -> Traffic:
     return Traffic(
         run=c["run"].astype(np.uint64), seq=c["seq"].astype(np.uint64), t_ns=c["t_ns"].astype(np.int64),
         unit=c["unit"].astype(np.uint64), chance=_chance(c, arm), known=known, bad=bad,
-        label_ns=label_ns,
+        label_ns=label_ns, values=_values(c, mine1, mine0), texts=_texts(c, by),
     )  # fmt: skip
+
+
+def _values(c: dict[str, Array], mine1: Array, mine0: Array) -> dict[str, tuple[Floats, Floats]]:
+    """Return what each version's answer is in numbers; NaN where the log does not say."""
+    found = {
+        name: (
+            np.where(mine1, _floats(c[name]), np.where(mine0, _floats(c[f"{name}1"]), np.nan)),
+            np.where(mine0, _floats(c[name]), np.where(mine1, _floats(c[f"{name}0"]), np.nan)),
+        )
+        for name in ("number", "confidence")
+    }
+    ms = _floats(c["latency_us"]) / 1000.0
+    return found | {"latency_ms": (np.where(mine1, ms, np.nan), np.where(mine0, ms, np.nan))}
+
+
+def _texts(c: dict[str, Array], by: Sequence[str]) -> dict[str, Sequence[str | None]]:
+    if not by:
+        return {}
+    told = zip(c["record"].tolist(), c["unit_text"].tolist(), strict=True)
+    pairs = [(json.loads(record) if record else None, unit) for record, unit in told]
+    return {name: [text_of(name, record, unit) for record, unit in pairs] for name in by}
+
+
+def _floats(values: Array) -> Floats:
+    return np.array([np.nan if v is None else float(v) for v in values.tolist()])
 
 
 def _chance(c: dict[str, Array], arm: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
