@@ -34,6 +34,7 @@ def shadow_report(
     json: Annotated[
         Path | None, typer.Option(help="Write JSON to this file; - prints it.", show_default=False)
     ] = None,
+    segment: Annotated[str | None, typer.Option(help="Only items of that segment.", show_default=False)] = None,
     margin: Annotated[
         float, typer.Option(help="How much larger than the person's the model's error may be.")
     ] = 0.02,
@@ -68,7 +69,10 @@ def shadow_report(
         settings = settings_of(desk.project, name, margin=margin, planned=planned, iou=iou, tolerance=tolerance)
         chosen = version or _in_force(desk, name)
         now_us = desk.state.now_us()
-        found = compare(conn, name, chosen, settings=settings, now_us=now_us, since_us=_moment(since, now_us))
+        since_us = _moment(since, now_us)
+        if segment is not None:
+            desk.automation.promise(name, segment)  # refuses one that is not named
+        found = compare(conn, name, chosen, settings=settings, now_us=now_us, since_us=since_us, segment=segment)
     if str(json) == "-":
         show.as_json(found)
         return

@@ -29,9 +29,10 @@ def levels(services: Services, ask: Ask) -> dict[str, Any]:
     report = services.automation.report(name, ask.query.get("segment") or "")
     up = services.project.endpoints[name].automation.certificate.up
     shadow = None
-    if report["version"] and not report["segment"]:  # the comparison is about all cases of the endpoint
+    if report["version"]:
+        segment, settings = report["segment"] if report["by"] else None, settings_of(services.project, name)
         with services.state.read() as conn:
-            shadow = shadow_report(conn, name, report["version"], settings=settings_of(services.project, name))
+            shadow = shadow_report(conn, name, report["version"], settings=settings, segment=segment)
     return {**report, "up": up, "shadow": shadow, "now_us": services.state.now_us()}
 
 

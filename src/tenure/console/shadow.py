@@ -27,10 +27,14 @@ def report(services: Services, ask: Ask) -> Response:
     version = ask.query.get("version") or services.automation.report(name)["version"]
     if not version:
         raise MissingError(f"{name} has no version yet", at="version")
+    segment = ask.query.get("segment")
+    if segment is not None:
+        services.automation.promise(name, segment)  # refuses one that is not named
     with services.state.read() as conn:
         found = shadow_report(
-            conn, name, version, settings=settings_of(services.project, name), now_us=now_us, since_us=since_us
-        )
+            conn, name, version, settings=settings_of(services.project, name), now_us=now_us, since_us=since_us,
+            segment=segment,
+        )  # fmt: skip
     made = page(found).encode() if kind == "html" else msgspec.json.encode(found)
     media = "text/html" if kind == "html" else "application/json"
     headers = {"content-disposition": f'attachment; filename="shadow-report-{name}.{kind}"'}
@@ -48,6 +52,7 @@ ROUTES = (
             "endpoint": "its name",
             "version": "default: the one in force",
             "since": "only items from then on, such as 2026-05-01T12:00:00Z",
+            "segment": "only items of that segment; empty = those of no segment",
             "format": "`html` (default) or `json`",
         },
         answer="text/html",

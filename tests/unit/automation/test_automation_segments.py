@@ -13,11 +13,16 @@ from tenure.clock import ManualClock
 from tenure.data import tables as t
 from tenure.data.state import State
 from tenure.deploy.automation import certificates, levels, lineages, policies, standing
+from tenure.deploy.automation.shadow_report import shadow_report
 from tenure.deploy.automation.verify import verify
+from tenure.deploy.shadow import report
+from tenure.deploy.shadow.page import page
+from tenure.deploy.shadow.settings import Settings
 from tenure.errors import ConflictError, MissingError
 from tenure.scope.project import EndpointSpec, Segments, SegmentSpec
 from tenure.types import Level
 
+JUDGED = {"regions": "[]", "skip": None, "blind": 1, "late": 0, "seconds": 1.0, "at_us": 1, "supersedes": None}
 AB = Segments(by="unit", values={"A": SegmentSpec(), "B": SegmentSpec()})
 
 
@@ -263,6 +268,25 @@ def test_the_report_has_a_row_for_each_segment_and_says_what_all_promise(world: 
     assert "3 promises" in page["promise"]
     assert "85 %" in page["promise"]
     assert world.auto.report(E)["certificates"] == []
+
+
+def test_the_comparison_with_people_is_made_for_one_line_or_for_all(world: Lines) -> None:
+    world.tick()
+    said = dict.fromkeys(world.judge(30, segment="A"), '"good"')
+    said |= dict.fromkeys(world.judge(10, segment="B"), '"bad"')
+    people = [
+        {"item": i, "reader": "ann", "role": "reader", "value": v, "key": i} | JUDGED for i, v in said.items()
+    ]
+    with world.state.begin() as conn:
+        conn.execute(t.judgements.insert(), people)
+    with world.state.read() as conn:
+        found = {s: shadow_report(conn, E, V, segment=s) for s in (None, "A", "B", "")}
+        whole = report.shadow_report(conn, E, V, settings=Settings(), now_us=1, segment="B")
+    assert {s: (f["n"], f["agreement"]) for s, f in found.items() if f["n"]} == {
+        None: (40, 0.75), "A": (30, 1.0), "B": (10, 0.0),
+    }  # fmt: skip
+    assert (whole.items, whole.segment) == (10, "B")
+    assert "<h1>Shadow report: phones/B" in page(whole)
 
 
 def test_a_segment_that_is_not_named_is_refused_with_those_that_are(world: Lines) -> None:

@@ -45,7 +45,7 @@ export function AutomationPage({ endpoint }: { endpoint: string }) {
         </Card>
       )}
       {data.bias && <Suggestions bias={data.bias} />}
-      {data.shadow && <Agreement endpoint={data.endpoint} shadow={data.shadow} />}
+      {data.shadow && <Agreement data={data} shadow={data.shadow} />}
       <Card title="Every move of the level" wide>
         {data.moves.length === 0 && <Empty title="The level has not moved yet" />}
         <ol class="moves">{data.moves.map((m) => <li key={m.id}><span class="when">{clock(m.at_us)}</span><span><b>{words(m.from_level)} → {words(m.to_level)}</b> {m.cause} <span class="quiet">{m.author}</span></span></li>)}</ol>
@@ -144,8 +144,8 @@ function LineageCard({ lineage: l, certificates }: { lineage: Lineage; certifica
   );
 }
 
-function wholeReport(endpoint: string, version: string, format: string) {
-  return `/api/shadow-report?${new URLSearchParams({ endpoint, version, format })}`;
+function wholeReport({ endpoint, by, segment }: Automation, version: string, format: string) {
+  return `/api/shadow-report?${new URLSearchParams({ endpoint, version, format, ...(by ? { segment } : {}) })}`;
 }
 
 function Suggestions({ bias: b }: { bias: Bias }) {
@@ -170,11 +170,11 @@ function Suggestions({ bias: b }: { bias: Bias }) {
   );
 }
 
-function Agreement({ endpoint, shadow: s }: { endpoint: string; shadow: Shadow }) {
+function Agreement({ data, shadow: s }: { data: Automation; shadow: Shadow }) {
   return (
-    <Card title={`${short(s.version)} and people, read blind`} wide>
+    <Card title={`${short(s.version)} and people, read blind${data.by ? ` · ${segmentName(data.by, data.segment)}` : ""}`} wide>
       <p class="claim">{s.sentence}</p>
-      <p class="small">The whole report: <a href={wholeReport(endpoint, s.version, "html")} download>page to hand on</a>, <a href={wholeReport(endpoint, s.version, "json")} download>JSON</a>.</p>
+      <p class="small">The whole report: <a href={wholeReport(data, s.version, "html")} download>page to hand on</a>, <a href={wholeReport(data, s.version, "json")} download>JSON</a>.</p>
       {s.directions.length > 0 && (
         <div class="scroll" tabIndex={0} role="region" aria-label="Directions of disagreement">
           <table>

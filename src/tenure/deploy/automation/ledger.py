@@ -56,7 +56,7 @@ class Automation:
 
     def _first_level(self, conn: Connection, endpoint: str, segment: str) -> Level:
         """Return where a segment starts: as its endpoint stands, but what that has earned lifts nothing else."""
-        promise = self._promise(endpoint, segment)
+        promise = self.promise(endpoint, segment)
         if not segment:
             return Level.of(promise.start)
         declared = promise.start == "full"
@@ -79,7 +79,7 @@ class Automation:
         """Return the newest policy; makes the first from `automation.start`."""
         policy = policies.newest(conn, endpoint, segment)
         if policy is None:
-            self._promise(endpoint, segment)
+            self.promise(endpoint, segment)
             self.ensure(conn, endpoint)
             policy = policies.newest(conn, endpoint, segment)
         assert policy is not None
@@ -155,7 +155,7 @@ class Automation:
             ConflictError: the move is not allowed; the message says what is missing.
             MissingError: no such endpoint or segment.
         """
-        promise, place = self._promise(endpoint, segment), _place(endpoint, segment)
+        promise, place = self.promise(endpoint, segment), _place(endpoint, segment)
         with self.state.begin() as conn:
             self.ensure(conn, endpoint)
             old = self.level_in(conn, endpoint, segment)
@@ -223,7 +223,7 @@ class Automation:
         Raises:
             MissingError: no such endpoint or segment.
         """
-        spec, promise = self._spec(endpoint), self._promise(endpoint, segment)
+        spec, promise = self._spec(endpoint), self.promise(endpoint, segment)
         names = self.segments(endpoint) if spec.automation.segments else ()
         with self.state.read() as conn:
             stable = self._stable(conn, endpoint)
@@ -237,7 +237,7 @@ class Automation:
 
     def _row(self, conn: Connection, endpoint: str, segment: str, stable: str | None) -> dict[str, Any]:
         evidence, level = self.evidence(conn, endpoint, stable, segment), self.level_in(conn, endpoint, segment)
-        promise = self._promise(endpoint, segment)
+        promise = self.promise(endpoint, segment)
         return report.row(conn, endpoint, segment, spec=promise, level=level, evidence=evidence)
 
     # ---- parts of reconcile
@@ -245,7 +245,7 @@ class Automation:
     def _settle_level(
         self, conn: Connection, endpoint: str, segment: str, stable: str | None, *, revoked: bool
     ) -> list[Move]:
-        level, cap = self.level_in(conn, endpoint, segment), Level.of(self._promise(endpoint, segment).max)
+        level, cap = self.level_in(conn, endpoint, segment), Level.of(self.promise(endpoint, segment).max)
         certainty = standing.certainty(conn, endpoint, self._spec(endpoint), stable, segment)
         if revoked and level >= Level.PARTIAL:
             to, why = Level.ASSIST, f"a certificate of {stable} is revoked"
@@ -262,7 +262,7 @@ class Automation:
         self, conn: Connection, endpoint: str, segment: str, level: Level, certainty: levels.Evidence
     ) -> tuple[Level, str] | None:
         """Return the next level where the project climbs by itself and the evidence allows it."""
-        spec = self._promise(endpoint, segment)
+        spec = self.promise(endpoint, segment)
         if spec.certificate.up != "automatic" or level not in (Level.SHADOW, Level.ASSIST):
             return None
         if (level == Level.ASSIST and not certainty.certified) or moves.held_down(conn, endpoint, segment):
@@ -279,7 +279,7 @@ class Automation:
         except KeyError:
             raise MissingError(f"no endpoint {endpoint!r}", at=endpoint) from None
 
-    def _promise(self, endpoint: str, segment: str) -> Promise:
+    def promise(self, endpoint: str, segment: str) -> Promise:
         """Return what is promised for a segment; raises MissingError where there is none of that name."""
         automation = self._spec(endpoint).automation
         names = automation.names()
@@ -311,7 +311,7 @@ class Automation:
         valid = certificates.in_force(conn, endpoint, segment)
         expires = [r["expires_us"] for r in valid if r["version"] in live]
         policy = policies.compose(
-            self._promise(endpoint, segment),
+            self.promise(endpoint, segment),
             self.level_in(conn, endpoint, segment),
             endpoint=endpoint,
             thresholds=thresholds,

@@ -30,8 +30,9 @@ def blind_table(conn: Connection, endpoint: str, version: str, *, after: int, se
 
 
 def shadow_report(
-    conn: Connection, endpoint: str, version: str, since_us: int = 0, *, settings: Settings | None = None
-) -> dict[str, Any]:
+    conn: Connection, endpoint: str, version: str, since_us: int = 0, *, settings: Settings | None = None,
+    segment: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return the comparison of a version with people in short, as JSON values; `deploy/shadow` has the whole.
 
     Only blind judgements of randomly drawn items count. kappa stands beside AC1 for readers who expect it;
@@ -43,9 +44,10 @@ def shadow_report(
         version: whose answers are compared.
         since_us: only items from then on.
         settings: what makes two answers the same; default: equal values.
+        segment: only items of that segment; None = all.
     """
     by = settings or Settings()
-    found = cases.read(conn, endpoint, version, since_us)
+    found = cases.read(conn, endpoint, version, since_us, segment)
     same, apart = same_by(by), cases.independent(found)
     share = agreed(found, same)
     named = found if by.kind in ("classification", "detection") else ()  # texts and numbers make no table
@@ -68,7 +70,7 @@ def shadow_report(
         "person_error": _error(person),
         "labels_needed": {
             "assist": max(0, ASSIST_LABELS - share.of),
-            "certificates": _notes(conn, endpoint, version),
+            "certificates": _notes(conn, endpoint, version, segment or ""),
         },
     }
     return {**report, "sentence": sentence(version, share, model, person)}
@@ -134,9 +136,10 @@ def _directions(table: Table) -> list[dict[str, Any]]:
     return found
 
 
-def _notes(conn: Connection, endpoint: str, version: str) -> dict[str, str]:
+def _notes(conn: Connection, endpoint: str, version: str, segment: str) -> dict[str, str]:
     c = t.lineages.c
-    query = sa.select(c.side, c.note).where(c.endpoint == endpoint, c.version == version, c.state != "closed")
+    which = (c.endpoint == endpoint) & (c.version == version) & (c.segment == segment) & (c.state != "closed")
+    query = sa.select(c.side, c.note).where(which)
     return {row.side: row.note for row in conn.execute(query)}
 
 

@@ -56,15 +56,20 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     readers: int = 1
 
 
-def read(conn: Connection, endpoint: str, version: str, since_us: int = 0) -> list[Case]:
-    """Return the cases in draw order, at most 100,000 of the newest.
+def read(
+    conn: Connection, endpoint: str, version: str, since_us: int = 0, segment: str | None = None
+) -> list[Case]:
+    """Return the cases in draw order, at most 100,000 of the newest; those of one segment where it is told.
 
     Only items whose draw did not depend on a score count. An item that waits for its second reader is there
     already: were it left out until then, disagreements would be missing more often than agreements.
     """
     first, others = _first_readings(conn, endpoint, since_us), _answers(conn, endpoint, since_us)
     found = []
-    for row in conn.execute(_query(endpoint, version, since_us)):
+    query = _query(endpoint, version, since_us)
+    if segment is not None:
+        query = query.where(t.review_items.c.segment == segment)
+    for row in conn.execute(query):
         person = first.get(row.id)
         if person is not None:
             found.append(_case(row, person, others.get(row.id, ())))

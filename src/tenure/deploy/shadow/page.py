@@ -73,7 +73,8 @@ ASSUMPTIONS = (
 
 def page(report: Report) -> str:
     """Return the whole document."""
-    title = f"Shadow report: {report.endpoint}, {report.version}"
+    cases = f"/{report.segment}" if report.segment else ", cases of no segment" if report.segment == "" else ""
+    title = f"Shadow report: {report.endpoint}{cases}, {report.version}"
     made = datetime.fromtimestamp(report.made_us / 1e6, UTC).strftime("%d %B %Y, %H:%M UTC")
     since = datetime.fromtimestamp(report.since_us / 1e6, UTC).strftime(", items since %d %B %Y")
     said = "".join(f"<p>{escape(s)}</p>" for s in report.sentences)

@@ -50,11 +50,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     detail: Detail
     judges: Judges
     sentences: tuple[str, ...]
+    segment: str | None = None  # the one whose cases these are; None = all of the endpoint
 
 
 def shadow_report(
-    conn: Connection, endpoint: str, version: str, *, settings: Settings, now_us: int, since_us: int = 0
-) -> Report:
+    conn: Connection, endpoint: str, version: str, *, settings: Settings, now_us: int, since_us: int = 0,
+    segment: str | None = None,
+) -> Report:  # fmt: skip
     """Compare a version with the people who judged the same items blind.
 
     Args:
@@ -64,13 +66,15 @@ def shadow_report(
         settings: kind, margin, planned number, overlap and tolerance.
         now_us: when, microseconds since 1970.
         since_us: only items from then on.
+        segment: only items of that segment; None = all.
 
     Raises:
         CaseError: a setting is out of its range.
     """
     settings.check()
-    found = reading.read(conn, endpoint, version, since_us)
-    return compare(found, endpoint, version, settings=settings, now_us=now_us, since_us=since_us)
+    found = reading.read(conn, endpoint, version, since_us, segment)
+    made = compare(found, endpoint, version, settings=settings, now_us=now_us, since_us=since_us)
+    return msgspec.structs.replace(made, segment=segment)
 
 
 def compare(
