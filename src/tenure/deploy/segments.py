@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from tenure.model.columns import Rows
 from tenure.scope.project import EndpointSpec
 
-UNIT = "unit"
-"""`by: unit` means what a client sent as the request's unit, where no field of that name is declared."""
+_TOLD = frozenset({str, int, bool})
 
 
 class Reader:
     """Read the segments of requests to one endpoint; a value that is not listed reads as the empty text.
+
+    They are told by a declared field, or else by what the client sent as the request's unit.
 
     Args:
         spec: the endpoint; its segments are declared.
@@ -38,8 +38,8 @@ class Reader:
             return self._names.get(unit, "")
         if type(item) is tuple:
             return self._names.get(item[self._place], "")
-        value = item.get(self._field) if isinstance(item, Mapping) else None
-        return self._names.get(value, "") if isinstance(value, str | int) else ""
+        value = item.get(self._field) if type(item) is dict else None
+        return self._names.get(value, "") if type(value) in _TOLD else ""
 
     def of_rows(self, rows: Rows, unit: str | None) -> str | None:
         """Return the segment that all rows of a matrix share, None where they have several."""
