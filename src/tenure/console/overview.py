@@ -72,6 +72,7 @@ def summary(services: Services, conn: Connection, name: str) -> dict[str, Any]:
             for segment in services.automation.segments(name)
             if segment
         },
+        "ready": services.automation.ready(conn, name),
         "routing": routing(conn, name),
         "rollout": rollout(conn, name),
         "alarms": alarms(conn, name),
@@ -204,9 +205,17 @@ def needs_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
             f"{_count(waiting['conflict'], 'item needs', 'items need')} adjudication",
             waiting["oldest_us"],
         )
+    for segment, since_us in entry["ready"].items():
+        who = f"{name}, {segment}," if segment else name
+        add(
+            4,
+            "level",
+            f"{who} holds a certificate; to let the model decide where it covers is up to you",
+            since_us,
+        )
     rest = waiting["open"] - waiting["pending"]
     if rest > 0:
-        add(4, "review", f"{_count(rest, 'item waits', 'items wait')} in the review queue", waiting["oldest_us"])
+        add(5, "review", f"{_count(rest, 'item waits', 'items wait')} in the review queue", waiting["oldest_us"])
     return needs
 
 

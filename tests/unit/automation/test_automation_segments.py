@@ -270,6 +270,24 @@ def test_the_report_has_a_row_for_each_segment_and_says_what_all_promise(world: 
     assert world.auto.report(E)["certificates"] == []
 
 
+def test_a_certificate_that_waits_for_an_operator_is_named_until_somebody_decides(world: Lines) -> None:
+    def ready() -> dict[str, int]:
+        with world.state.read() as conn:
+            return world.auto.ready(conn, E)
+
+    world.certify_line("A")
+    assert ready() == {}
+    with world.state.begin() as conn:
+        world.auto._set_level(conn, E, Level.ASSIST, author="tenure", cause="test", segment="A")
+    assert ready() == {"A": world.rows(t.certificates)[0]["issued_us"]}
+    world.auto.request(E, Level.SHADOW, "ann", False, "A")
+    world.auto.request(E, Level.ASSIST, "ann", True, "A")
+    assert list(ready()) == ["A"]
+    world.auto.request(E, Level.PARTIAL, "ann", True, "A")
+    world.auto.request(E, Level.ASSIST, "ann", False, "A")
+    assert ready() == {}, "a person has just said no"
+
+
 def test_the_comparison_with_people_is_made_for_one_line_or_for_all(world: Lines) -> None:
     world.tick()
     said = dict.fromkeys(world.judge(30, segment="A"), '"good"')

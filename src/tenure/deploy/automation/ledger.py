@@ -214,6 +214,26 @@ class Automation:
         """Return what speaks for a version on a segment since its evidence began."""
         return standing.evidence(conn, endpoint, self._spec(endpoint), version, segment)
 
+    def ready(self, conn: Connection, endpoint: str) -> dict[str, int]:
+        """Return the segments whose certificate only waits for an operator, each with the time of its issue."""
+        found, stable = {}, self._stable(conn, endpoint)
+        for segment in self.segments(endpoint):
+            promise = self.promise(endpoint, segment)
+            at_assist = self.level_in(conn, endpoint, segment) == Level.ASSIST
+            if not at_assist or promise.certificate.up != "approve" or moves.held_down(conn, endpoint, segment):
+                continue
+            issued = [
+                int(row["issued_us"])
+                for row in certificates.in_force(conn, endpoint, segment)
+                if row["version"] == stable
+            ]
+            if not issued:
+                continue
+            evidence, cap = self.evidence(conn, endpoint, stable, segment), Level.of(promise.max)
+            if levels.climb(Level.ASSIST, Level.PARTIAL, evidence, cap=cap, approved=True).allowed:
+                found[segment] = min(issued)
+        return found
+
     def report(self, endpoint: str, segment: str = "") -> dict[str, Any]:
         """Return the page of an endpoint or of one segment, as JSON values.
 
