@@ -152,6 +152,11 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
             "`fair`: labels of an even draw count; `weighted`: all blind ones, by one over their chance.",
             _AUTOMATION,
         ),
+        "agreements": Meaning(
+            "Part of the bound for errors where model and first reader agreed; makes the claim one against"
+            " adjudicated truth.",
+            _AUTOMATION,
+        ),
         "decisions": Meaning("Automated decisions of the version after which it lapses, too.", _AUTOMATION),
     },
     p.LossSpec: {

@@ -184,6 +184,7 @@ class CertificateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     plan: Some = 2000  # labels planned
     decisions: Some | None = None  # ends it too, whichever comes first
     labels: Literal["fair", "weighted"] = "fair"  # which labels count
+    agreements: Part | None = None  # part of the bound for errors that the first reader shares
 
 
 class SegmentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

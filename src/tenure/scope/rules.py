@@ -227,6 +227,24 @@ def _fallback(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]
         yield Fault(f"{at}.after", "expected more than 250ms; people's judgements count until 250ms before it")
 
 
+def _agreements(spec: EndpointSpec, at: str, review: str) -> Iterator[Fault]:
+    """Yield what a claim against adjudicated truth lacks: it needs some of each bound, and second readings."""
+    auto, key = spec.automation, f"{at}.certificate.agreements"
+    if (bound := auto.certificate.agreements) is None:
+        return
+    parts = (auto, *(auto.segments.values.values() if auto.segments else ()))
+    bounds = [s.errors for s in parts] + [side.errors for s in parts for side in s.sides.values()]
+    if any(bound >= most for most in bounds if most is not None):
+        message = "expected less than each bound on errors, of which it is a part"
+        yield Fault(key, message, (f"{at}.errors", f"{at}.sides"))
+    if auto.certificate.labels == "weighted":
+        yield Fault(key, "expected labels: fair beside it; weights are not known for second readings")
+    second = spec.review.second_reader
+    if spec.review.readers < 2 and not min(second.agreements, second.disagreements):
+        message = "needs agreements that are read again: second_reader with both shares above 0"
+        yield Fault(key, message, (f"{review}.second_reader",))
+
+
 def _automation(spec: EndpointSpec, output: Output, place: str, *, case: str) -> Iterator[Fault]:
     auto, at = spec.automation, f"{place}.automation"
     bounds = (f"{at}.sides", f"{at}.errors")
@@ -242,6 +260,7 @@ def _automation(spec: EndpointSpec, output: Output, place: str, *, case: str) ->
     if _earns(spec) and not auto.sides and auto.errors is None:
         message = f"max: {auto.max} needs a bound: errors for all automated answers, or sides by label"
         yield Fault(f"{at}.max", message, bounds)
+    yield from _agreements(spec, at, f"{place}.review")
     yield from _loss(spec, output, place)
     near = (f"{place}.output", "scope.y")
     for key, table in ((f"{at}.sides", auto.sides), (f"{place}.review.costs", spec.review.costs)):

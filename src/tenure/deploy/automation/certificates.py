@@ -18,6 +18,7 @@ from tenure.data import tables as t
 from tenure.deploy import loss
 from tenure.deploy.automation import lineage
 from tenure.deploy.automation.items import Label
+from tenure.deploy.automation.rereads import Rereads
 from tenure.scope.project import LossSpec
 from tenure.stats.certificate import mixed, revoke_log_es, revoking_steps
 
@@ -67,6 +68,12 @@ def population_of(row: Row) -> str:
     """Return in words which cases a certificate is about; empty = all."""
     found = evidence_of(row)
     return found.counts.population if found else ""
+
+
+def rereads_of(row: Row) -> Rereads | None:
+    """Return the evidence about agreements; None for a claim against what single readers said."""
+    found = evidence_of(row)
+    return found.counts.rereads if found else None
 
 
 def in_force(conn: Connection, endpoint: str, segment: str = "") -> list[Row]:
@@ -143,9 +150,19 @@ def claim(values: Mapping[str, Any], counts: lineage.Counts, *, attempt: int) ->
     end_day = datetime.fromtimestamp(values["expires_us"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
     most = f" or {values['decisions']} decisions" if values["decisions"] else ""
     drawn = ", each weighted by one over its chance to be drawn" if counts.weighted else ""
+    against, again = f"{counts.reference}{again}", ""
+    if (more := counts.rereads) is not None:
+        j = counts.n.index(values["n"])
+        against, again = (
+            "adjudicated truth",
+            (
+                f" and {more.k[j]} in {more.n[j]} agreements that a second person read blind"
+                f" (bounds {100 * lineage.left(counts, values['bound']):.3g} % and {100 * more.bound:.3g} %)"
+            ),
+        )
     return (
         f"With {100 * (1 - values['delta']):g} % confidence, {_risk(values, counts, what)}, judged "
-        f"against {counts.reference}{again}: {values['k']} errors in {values['n']} blind labels{drawn}, "
+        f"against {against}: {values['k']} errors in {values['n']} blind labels{drawn}{again}, "
         f"attempt {attempt}. "
         f"It holds while cases come from the same source, at most until {end_day}{most}."
     )

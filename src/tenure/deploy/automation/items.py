@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.deploy import loss
-from tenure.deploy.automation import chances
+from tenure.deploy.automation import chances, rereads
+from tenure.deploy.automation.rereads import Reread
 from tenure.scope.project import LossSpec
 from tenure.types import Level
 
@@ -38,6 +39,8 @@ class Item(msgspec.Struct, frozen=True):
         loss: of the answer, in [0, 1]; None without a truth or where the reader saw the answer.
         closed: the truth has come, or none will come any more.
         single: the truth is one reader's word.
+        read: somebody has read it, and another person is wanted.
+        reread: set where the first reader agreed and the item was drawn to be read again; None unless asked for.
         ratio: how many times the least chance of a blind label it had, see `chances.ratio`; 1 unless asked for.
     """
 
@@ -48,16 +51,19 @@ class Item(msgspec.Struct, frozen=True):
     closed: bool
     single: bool
     ratio: float = 1.0
+    read: bool = False
+    reread: Reread | None = None
 
 
 class Label(msgspec.Struct, frozen=True):
-    """One item whose turn came: its loss in [0, 1], or None without a usable truth; `ratio` as in `Item`."""
+    """One item whose turn came: its loss in [0, 1], or None without a usable truth; else as `Item`."""
 
     number: int
     score: float
     loss: float | None
     single: bool
     ratio: float = 1.0
+    reread: Reread | None = None
 
     @property
     def wrong(self) -> bool | None:
@@ -67,38 +73,53 @@ class Label(msgspec.Struct, frozen=True):
 
 def read(
     conn: Connection, endpoint: str, version: str, *, side: str, sample: Sample, after: int, limit: int = CHUNK,
-    by: LossSpec = loss.EQUAL, segment: str = "",
+    by: LossSpec = loss.EQUAL, segment: str = "", reread: float = 0.0,
 ) -> list[Item]:  # fmt: skip
     """Return the items above `after` of one segment that `version` answered with `side`, in draw order.
 
-    An answer without a confidence is none of them.
+    An answer without a confidence is none of them. `reread` is the share of agreements that is read again.
     """
     i, p = t.review_items.c, t.item_predictions.c
     query = (
         sa.select(
-            i.number,
-            i.state,
-            i.blind,
-            i.truth,
-            i.truth_regions,
-            i.source,
-            i.kind,
-            i.level,
-            p.value,
-            p.confidence,
-            p.regions,
+            i.id, i.number, i.state, i.blind, i.truth, i.truth_regions, i.source, i.kind, i.level, p.value,
+            p.confidence, p.regions,
         )
         .join(t.item_predictions, (p.item == i.id) & (p.version == version))
         .where(i.endpoint == endpoint, i.segment == segment, i.number > after, p.confidence.is_not(None))
         .where(_drawn(sample))
         .order_by(i.number)
         .limit(limit)
-    )
+    )  # fmt: skip
     if side != "*":
         query = query.where(p.value.in_(_spellings(side)))
     if sample == "weighted":  # an item without its policy never came through the draws: it is no traffic
         query = query.add_columns(t.policies.c.body.label("policy")).join(t.policies, t.policies.c.id == i.policy)
-    return [_item(row, by, weighted=sample == "weighted") for row in conn.execute(query).mappings()]
+    rows = list(conn.execute(query).mappings())
+    found = [_item(row, by, weighted=sample == "weighted") for row in rows]
+    return _reread(conn, rows, found, by, reread) if reread else found
+
+
+def _reread(
+    conn: Connection, rows: Sequence[sa.RowMapping], found: Sequence[Item], by: LossSpec, share: float
+) -> list[Item]:
+    """Mark the agreements that were drawn to be read again."""
+    ids = rereads.drawn(conn, [row["id"] for row in rows], share)
+    first = rereads.first_readings(conn, sorted(ids))
+    marked = []
+    for row, item in zip(rows, found, strict=True):
+        one = first.get(row["id"])
+        if one is not None and one["blind"] and _agrees(one, row, by):
+            again = row["state"] == "resolved" and row["source"] != "single"
+            wrong = None if item.loss is None or not again else item.loss > 0.0
+            item = msgspec.structs.replace(item, reread=Reread(wrong))
+        marked.append(item)
+    return marked
+
+
+def _agrees(first: sa.RowMapping, m: sa.RowMapping, by: LossSpec) -> bool:
+    said = loss.stored(m["value"], m["regions"])
+    return loss.of(by, loss.stored(first["value"], first["regions"]), said) == 0.0
 
 
 def _drawn(sample: Sample) -> sa.ColumnElement[bool]:
@@ -153,16 +174,19 @@ def take(
     by: LossSpec = loss.EQUAL,
     limit: int = 8 * CHUNK,
     segment: str = "",
+    reread: float = 0.0,
 ) -> tuple[list[Label], int]:
     """Return the labels whose turn came, strictly in draw order, and the number up to which all is counted.
 
-    An open item holds up the later ones of its segment until `wait_us` after one of them got its truth; then it
-    is missing.
+    An open item holds up the later ones of its segment until `wait_us` after one of them got its truth, one that
+    waits for a second reader a day longer; then it is missing.
     """
     labels: list[Label] = []
     last = after
     while len(labels) < limit:
-        chunk = read(conn, endpoint, version, side=side, sample=sample, after=last, by=by, segment=segment)
+        chunk = read(
+            conn, endpoint, version, side=side, sample=sample, after=last, by=by, segment=segment, reread=reread
+        )
         ready = list(_in_turn(conn, endpoint, chunk, overdue_us=now_us - wait_us, segment=segment))
         labels += ready
         last = ready[-1].number if ready else last
@@ -173,6 +197,9 @@ def take(
     return labels, last
 
 
+SECOND_US = 86_400_000_000
+"""So much longer an item is waited for that a second person has to read."""
+
 SETTLE_US = 30_000_000
 """Items this old have all their shadow answers."""
 
@@ -181,9 +208,11 @@ def _in_turn(
     conn: Connection, endpoint: str, chunk: Sequence[Item], *, overdue_us: int, segment: str
 ) -> Iterator[Label]:  # fmt: skip
     for item in chunk:
-        if not item.closed and not _overtaken(conn, endpoint, item.number, overdue_us, segment=segment):
+        since = overdue_us - (SECOND_US if item.read else 0)
+        if not item.closed and not _overtaken(conn, endpoint, item.number, since, segment=segment):
             return
-        yield Label(item.number, item.score, item.loss if item.closed else None, item.single, item.ratio)
+        told = item.loss if item.closed else None
+        yield Label(item.number, item.score, told, item.single, item.ratio, item.reread)
 
 
 def _overtaken(conn: Connection, endpoint: str, number: int, overdue_us: int, *, segment: str) -> bool:
@@ -207,6 +236,7 @@ def _item(m: sa.RowMapping, by: LossSpec, *, weighted: bool) -> Item:
         closed=resolved or m["state"] == "expired",
         single=m["source"] not in ("agreed", "adjudicated"),
         ratio=_ratio(m) if weighted else 1.0,
+        read=m["state"] in ("judged", "conflict"),
     )
 
 

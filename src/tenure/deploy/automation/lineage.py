@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tenure.deploy import loss
+from tenure.deploy.automation import rereads
 from tenure.deploy.automation.items import Label, Sample
+from tenure.deploy.automation.rereads import Rereads
 from tenure.scope.project import LossSpec
 from tenure.stats import certificate, interval
 
@@ -64,6 +66,8 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
         digest: chained hash of all counted labels in order; None in counts older than it.
         starts: thresholds where the fallback procedure starts; None in counts older than it: four, evenly spaced.
         weighted: all blind labels count, by one over their chances; fixed when the lineage is opened.
+        rereads: evidence about agreements, where the claim is against adjudicated truth; the other evidence is
+            then about what is left of the bound, and each spends half of delta.
     """
 
     since: int = 0
@@ -84,6 +88,7 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str | None = None
     starts: tuple[int, ...] | None = None
     weighted: bool = False
+    rereads: Rereads | None = None
 
     @property
     def labels(self) -> int:
@@ -97,7 +102,7 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def reference(self) -> str:
         """What the claim is measured against."""
-        return "one blind reader" if self.single else "adjudicated"
+        return "one blind reader" if self.single and self.rereads is None else "adjudicated"
 
 
 class Forecast(msgspec.Struct, frozen=True):
@@ -116,13 +121,18 @@ def start(
     by: LossSpec = loss.EQUAL,
     population: str = "",
     weighted: bool = False,
+    again: Rereads | None = None,
 ) -> Counts:
-    """Return empty counts on a fixed grid; `starts`, `population` and `weighted` as in `Counts`."""
+    """Return empty counts on a fixed grid; `starts`, `population` and `weighted` as in `Counts`.
+
+    `again` holds bound and share of the agreements that are read again.
+    """
     zero, log_e = (0,) * len(grid), (0.0,) * len(grid)
     fixed = None if starts is None else tuple(starts)
     return Counts(
         since=since, renewal=renewal, n=zero, k=zero, log_e=log_e, loss=by, digest="", starts=fixed,
         population=population, weighted=weighted,
+        rereads=None if again is None else rereads.start(again, len(grid)),
     )  # fmt: skip
 
 
@@ -146,6 +156,7 @@ def advance(counts: Counts, grid: Sequence[float], bound: float, labels: Sequenc
     labels = [x for x in labels if x.ratio < math.inf]  # others come from a time when some had no chance
     if not labels:
         return counts
+    bound = left(counts, bound)
     above = np.array([x.score for x in labels])[:, None] >= np.asarray(grid)[None, :]
     bad = np.array([x.wrong is not False for x in labels])[:, None]
     n = np.asarray(counts.n) + above.cumsum(axis=0)
@@ -168,8 +179,21 @@ def advance(counts: Counts, grid: Sequence[float], bound: float, labels: Sequenc
         cells=cells,
         wrong=(*counts.wrong, *(x.number for x in labels if x.wrong)),
         gaps=(*counts.gaps, *(x.number for x in labels if x.loss is None)),
+        rereads=_rereads(counts, grid, labels),
         digest=None if counts.digest is None else _chained(counts.digest, labels, weighted=counts.weighted),
     )
+
+
+def left(counts: Counts, bound: float) -> float:
+    """Return what is left of the bound for errors that are found, beside those among agreements."""
+    return bound - counts.rereads.bound if counts.rereads else bound
+
+
+def _rereads(counts: Counts, grid: Sequence[float], labels: Sequence[Label]) -> Rereads | None:
+    if counts.rereads is None:
+        return None
+    found = [(x.number, x.score, x.reread) for x in labels if x.reread is not None]
+    return rereads.advance(counts.rereads, grid, found)
 
 
 def betting(counts: Counts) -> bool:
@@ -240,12 +264,18 @@ def valid(counts: Counts, delta: float) -> list[int]:
     """Return the certified thresholds' indices; empty when too many labels are missing."""
     if not counts.n or counts.missing_share > MAX_MISSING:
         return []
-    return certificate.valid_set(np.exp(-np.asarray(counts.log_e)), delta, starts_of(counts))
+    starts = starts_of(counts)
+    if counts.rereads is None:
+        return certificate.valid_set(np.exp(-np.asarray(counts.log_e)), delta, starts)
+    both = (counts.log_e, counts.rereads.log_e)
+    found, again = (certificate.valid_set(np.exp(-np.asarray(e)), delta / 2, starts) for e in both)
+    return [j for j in found if j in again]
 
 
 def forecast(counts: Counts, *, bound: float, delta: float) -> Forecast | None:
     """Return the cheapest way to a certificate at the present error rates, or None when there is none."""
     size, starts, best = len(counts.n), starts_of(counts), None
+    bound, delta = left(counts, bound), delta if counts.rereads is None else delta / 2
     for j in sorted(set(starts)):
         n = counts.n[j]
         part = n / counts.labels if n else (j + 1) / size
@@ -303,7 +333,19 @@ def note(counts: Counts, *, bound: float, delta: float, side: str, wanted: int) 
             f"{rate:.1%} of even the surest {what} are wrong ({counts.k[0]} of {counts.n[0]}); "
             f"at that rate no number of labels shows less than {bound:.1%}"
         )
-    return f"needs {coming.labels} more labels of {what} at the present error rate"
+    told = f"needs {coming.labels} more labels of {what} at the present error rate"
+    return told if counts.rereads is None else f"{told}{_price(counts.rereads, starts_of(counts), delta)}"
+
+
+def _price(again: Rereads, starts: Sequence[int], delta: float) -> str:
+    """Say what the claim against adjudicated truth still costs."""
+    more = rereads.missing(again, starts, delta / 2)
+    if more is None:
+        return f"; {again.k[0]} of {again.n[0]} agreements were wrong, too many for a bound of {again.bound:.2%}"
+    if not more:
+        return "; enough agreements were read again"
+    many = math.ceil(more / again.share)
+    return f", and {more} more agreements read again, of about {many} at a share of {again.share:.0%}"
 
 
 def curve(counts: Counts, grid: Sequence[float], delta: float) -> list[dict[str, float | int | bool]]:

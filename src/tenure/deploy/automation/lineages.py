@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from tenure.data import tables as t
 from tenure.deploy import loss
 from tenure.deploy.automation import items, lineage
+from tenure.deploy.automation.rereads import Rereads
 from tenure.scope.project import CertificateSpec, LossSpec
 
 Row = sa.RowMapping
@@ -62,6 +63,7 @@ def open_one(
     segment: str = "",
     population: str = "",
     weighted: bool = False,
+    again: Rereads | None = None,
 ) -> int:
     """Open a lineage that counts only items drawn from now on; returns its id.
 
@@ -78,6 +80,7 @@ def open_one(
         by: what counts as wrong.
         segment: whose items count.
         population: the cases of that segment in words, see `Automation.population`.
+        again: bound and share of agreements that are read again, for a claim against adjudicated truth.
         weighted: all blind labels count, by one over their chances, instead of a fair sample.
     """
     newest = items.newest(conn, endpoint)
@@ -89,10 +92,10 @@ def open_one(
     counts = (
         lineage.start(
             grid.thresholds, since=newest, starts=grid.starts, renewal=renewal, by=by, population=population,
-            weighted=weighted,
+            weighted=weighted, again=again,
         )
         if grid
-        else lineage.Counts(since=newest, loss=by, population=population, weighted=weighted)
+        else lineage.Counts(since=newest, loss=by, population=population, weighted=weighted, rereads=again)
     )  # fmt: skip
     values = {
         "endpoint": endpoint,
@@ -126,7 +129,7 @@ def fix_grid(conn: Connection, row: Row, grid: lineage.Grid, *, after_item: int)
     before = counts_of(row)
     counts = lineage.start(
         grid.thresholds, since=before.since, starts=grid.starts, by=before.loss, population=before.population,
-        weighted=before.weighted,
+        weighted=before.weighted, again=before.rereads,
     )  # fmt: skip
     c = t.lineages
     conn.execute(
@@ -173,6 +176,7 @@ def count(
         row["version"],
         side=row["side"],
         sample=lineage.sample_of(counts),
+        reread=counts.rereads.share if counts.rereads else 0.0,
         after=row["last_item"],
         now_us=now_us,
         wait_us=wait_us,

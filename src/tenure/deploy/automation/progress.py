@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.data.state import State
-from tenure.deploy.automation import certificates, items, lineage, lineages
+from tenure.deploy.automation import certificates, items, lineage, lineages, rereads
+from tenure.deploy.automation.rereads import Rereads
 from tenure.scope.project import EndpointSpec
 
 Kind = Literal["opened", "grid", "certified", "renewed", "lapsed", "revoked", "level", "policy"]
@@ -71,10 +72,12 @@ class Progress:
         for row in lineages.opened(conn, endpoint, version, segment=segment):
             counts = lineages.counts_of(row)
             named = counts.loss == spec.loss and counts.population == population
+            named = named and _same_rereads(counts.rereads, self._rereads(endpoint))
             if not named or bounds.get(row["side"]) != row["bound"]:
                 lineages.close(conn, row, why)
         for row in certificates.in_force(conn, endpoint, segment):
             named = certificates.loss_of(row) == spec.loss and certificates.population_of(row) == population
+            named = named and not (self._rereads(endpoint) and certificates.rereads_of(row) is None)
             changed = not named or bounds.get(row["side"]) != row["bound"]
             if row["version"] == version and changed:
                 certificates.end(conn, row, "lapsed", now_us=self.state.now_us(), cause=why)
@@ -269,7 +272,14 @@ class Progress:
             segment=segment,
             population=spec.population(segment),
             weighted=spec.certificate.labels == "weighted" and not renewal,
+            again=self._rereads(endpoint),
         )
+
+    def _rereads(self, endpoint: str) -> Rereads | None:
+        """Return bound and share of the agreements that are read again, where the project bounds them."""
+        spec = self.specs[endpoint]
+        bound = spec.automation.certificate.agreements
+        return None if bound is None else Rereads(bound, rereads.share_of(spec.review))
 
     def bounds(self, endpoint: str, segment: str = "") -> dict[str, float]:
         """Return side -> bound of a segment; none where it may never be automated on evidence."""
@@ -277,6 +287,12 @@ class Progress:
         if spec.sides:
             return {label: side.errors for label, side in spec.sides.items()}
         return {"*": spec.errors} if spec.errors is not None else {}
+
+
+def _same_rereads(old: Rereads | None, new: Rereads | None) -> bool:
+    if old is None or new is None:
+        return old is new
+    return (old.bound, old.share) == (new.bound, new.share)
 
 
 def _held(conn: Connection, line: sa.RowMapping) -> sa.RowMapping | None:

@@ -13,6 +13,7 @@ from tenure.data import tables as t
 from tenure.deploy.automation import certificates, items, lineage
 from tenure.deploy.automation.certificates import Evidence
 from tenure.deploy.automation.items import Item, Label
+from tenure.deploy.automation.rereads import Reread, Rereads
 from tenure.errors import MissingError
 
 Row = sa.RowMapping
@@ -66,9 +67,10 @@ def _recount(conn: Connection, row: Row, evidence: Evidence) -> tuple[lineage.Co
     old = evidence.counts
     new = lineage.start(
         evidence.grid, since=old.since, starts=old.starts, renewal=old.renewal, by=old.loss,
-        weighted=old.weighted,
+        weighted=old.weighted, again=old.rereads,
     )  # fmt: skip
     gaps, wrong, after = set(old.gaps), set(old.wrong), evidence.after_item
+    unread = set(old.rereads.gaps) if old.rereads else set()
     while True:
         chunk = _chunk(conn, row, evidence, after)
         if not chunk:
@@ -78,9 +80,7 @@ def _recount(conn: Connection, row: Row, evidence: Evidence) -> tuple[lineage.Co
                 continue
             if (why := _item(item, missing=item.number in gaps, wrong=item.number in wrong)) is not None:
                 return new, why
-        labels = [
-            Label(x.number, x.score, None if x.number in gaps else x.loss, x.single, x.ratio) for x in chunk
-        ]
+        labels = [_label(x, gaps, unread) for x in chunk]
         if old.renewal:
             labels = [x for x in labels if x.score >= evidence.grid[0]]
         new = lineage.advance(new, evidence.grid, row["bound"], labels)
@@ -92,8 +92,17 @@ def _chunk(conn: Connection, row: Row, evidence: Evidence, after: int) -> list[I
     sample = lineage.sample_of(evidence.counts)
     names = row["endpoint"], row["version"]
     by = evidence.counts.loss
-    found = items.read(conn, *names, side=row["side"], sample=sample, after=after, by=by, segment=row["segment"])
+    share = evidence.counts.rereads.share if evidence.counts.rereads else 0.0
+    found = items.read(
+        conn, *names, side=row["side"], sample=sample, after=after, by=by, segment=row["segment"], reread=share
+    )
     return [x for x in found if x.number <= evidence.last_item]
+
+
+def _label(x: Item, gaps: set[int], unread: set[int]) -> Label:
+    """Return an item as it was counted: what was missing then stays missing."""
+    again = Reread(None) if x.reread and x.number in unread else x.reread
+    return Label(x.number, x.score, None if x.number in gaps else x.loss, x.single, x.ratio, again)
 
 
 def _item(item: Item, *, missing: bool, wrong: bool) -> str | None:
@@ -118,8 +127,23 @@ def _counts(new: lineage.Counts, old: lineage.Counts) -> str | None:
     for name in ("missing", "single", "single_wrong", "cells", "wrong", "gaps"):
         if getattr(new, name) != getattr(old, name):
             return f"{name}: {getattr(old, name)} stored, {getattr(new, name)} counted again"
+    if (why := _rereads(new.rereads, old.rereads)) is not None:
+        return why
     if old.digest is not None and new.digest != old.digest:
         return "the labels' order, confidences or losses differ, although their counts agree"
+    return None
+
+
+def _rereads(new: Rereads | None, old: Rereads | None) -> str | None:
+    if new is None or old is None:
+        return None
+    for name in ("n", "k", "gaps"):
+        was, now = getattr(old, name), getattr(new, name)
+        if was != now:
+            return f"agreements read again, {name}: {was} stored, {now} counted again"
+    for j, (x, y) in enumerate(zip(new.log_e, old.log_e, strict=True)):
+        if not math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-9):
+            return f"log e-value of agreements at threshold {j}: {y:.9g} stored, {x:.9g} computed again"
     return None
 
 
