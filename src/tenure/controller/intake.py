@@ -51,14 +51,15 @@ class Intake:
         """Deal with frames in the order in which they were read."""
         known = [f for f in frames if f.kind in _TAKEN and f.schema.endpoint in self._endpoints]
         predictions = [f for f in known if f.kind == Kind.PREDICTION]
-        items, answers = self._items(conn, predictions)
+        groups = [(group, rows_of(group)) for group in _by_schema(predictions)]
+        asked = {id(frame) for group, rows in groups for frame in _asking(group, rows)}
+        items, answers = self._items(conn, [frame for frame in predictions if id(frame) in asked])
         answers += self._shadows([f for f in known if f.kind == Kind.SHADOW])
         if items:
             self._queue.add(conn, items)
         if answers:
             self._queue.add_predictions(conn, answers)
-        for group in _by_schema(predictions):
-            rows = rows_of(group)
+        for group, rows in groups:
             self._monitor.observe(conn, rows)
             self._count(conn, group, rows)
             self._use(conn, rows)
@@ -105,8 +106,7 @@ class Intake:
         answers: list[ItemPrediction] = []
         for frame in frames:
             c = frame.columns()
-            wanted = (c["route"] == Route.PENDING) | ((c["flags"] & Flag.AUDITED) != 0)
-            for i in np.flatnonzero(wanted & (c["status"] != Status.REFUSED)).tolist():
+            for i in np.flatnonzero(_asks(c)).tolist():
                 item = self._item(conn, frame, c, i)
                 items.append(item)
                 if c["status"][i] == Status.OK and item.version is not None:
@@ -172,6 +172,22 @@ def _counted(pairs: npt.NDArray[np.int64]) -> tuple[list[list[int]], list[int]]:
     """Return the different columns of a matrix of two rows and how often each occurs."""
     found, counts = np.unique(pairs, axis=1, return_counts=True)
     return found.T.tolist(), counts.tolist()
+
+
+def _asks(c: Columns) -> npt.NDArray[np.bool_]:
+    """Say of each row whether a person gets it to judge."""
+    wanted = (c["route"] == Route.PENDING) | ((c["flags"] & Flag.AUDITED) != 0)
+    return np.asarray(wanted & (c["status"] != Status.REFUSED))
+
+
+def _asking(group: Sequence[Frame], rows: Rows) -> list[Frame]:
+    """Return the frames that hold rows for people: few, so that the columns of the others are not read apart."""
+    asks = _asks(rows.columns)
+    if not asks.any():
+        return []
+    ends = np.cumsum([frame.rows for frame in group])
+    counts = np.diff(np.concatenate([[0], np.cumsum(asks)[ends - 1]]))
+    return [frame for frame, count in zip(group, counts, strict=True) if count]
 
 
 _TAKEN = frozenset({Kind.PREDICTION, Kind.SHADOW, Kind.OUTCOME})

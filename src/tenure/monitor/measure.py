@@ -41,16 +41,20 @@ class Rows(msgspec.Struct, frozen=True):
 
 def rows_of(parts: Sequence[Frame]) -> Rows:
     """Return the rows of intact prediction frames of one schema."""
-    schema = parts[0].schema
-    values = [value for frame in parts for value in _values(frame)]
-    return Rows(schema.endpoint, schema.versions, stack(parts), values)
+    schema, columns = parts[0].schema, stack(parts)
+    return Rows(schema.endpoint, schema.versions, columns, _values(parts, columns))
 
 
-def _values(frame: Frame) -> list[Any]:
-    """Return the answers of a frame's rows; where they stand in a column the variable parts are not read."""
-    indices, names = columnar.labels(frame.schema, frame.columns())
-    known = len(names)
-    return [names[k] if k < known else frame.var(i).get("value") for i, k in enumerate(indices.tolist())]
+def _values(parts: Sequence[Frame], columns: Mapping[str, Array]) -> list[Any]:
+    """Return the answers of the rows; where they stand in a column the variable parts are not read."""
+    indices, names = columnar.labels(parts[0].schema, columns)
+    if (indices < len(names)).all():
+        return [names[k] for k in indices.tolist()]
+    places = ((frame, i) for frame in parts for i in range(frame.rows))
+    return [
+        names[k] if k < len(names) else frame.var(i).get("value")
+        for k, (frame, i) in zip(indices.tolist(), places, strict=True)
+    ]
 
 
 class Cell(NamedTuple):
