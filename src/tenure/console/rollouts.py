@@ -74,19 +74,22 @@ def outline(services: Services, ask: Ask) -> dict[str, Any]:
 
 
 def preview(services: Services, ask: Ask) -> dict[str, Any]:
-    """Return what `POST /api/rollouts` with this body would start, and each refusal with its field."""
+    """Return what `POST /api/rollouts` would start, against whom, and each refusal with its field."""
     body: NewRollout = ask.body
     name = endpoint_of(services, body.endpoint)
+    with services.state.read() as conn:
+        stable = services.rollouts.stable(conn, name)
     try:
         plan, placed = _plan(services, body)
     except ProjectError as error:
-        return {"plan": None, "sentences": [], "faults": [_placed(text) for text in error.faults]}
+        wrong = [_placed(text) for text in error.faults]
+        return {"plan": None, "stable": stable, "sentences": [], "faults": wrong}
     chosen, found = services.rollouts.preview(name, body.candidate, plan)
     known = {at for at, _ in placed}
     every = [*placed, *((at, text) for at, text in found if at not in known)]
     said = [] if any(at.startswith("steps") for at, _ in every) else in_words(chosen)
-    values = msgspec.to_builtins(chosen)
-    return {"plan": values, "sentences": said, "faults": [{"at": at, "text": text} for at, text in every]}
+    wrong = [{"at": at, "text": text} for at, text in every]
+    return {"plan": msgspec.to_builtins(chosen), "stable": stable, "sentences": said, "faults": wrong}
 
 
 def create(services: Services, ask: Ask) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def ask(office: Office, path: str, **body: Any) -> Any:
 def test_a_preview_says_what_would_start_and_starts_nothing(office: Office) -> None:
     told = ask(office, "/api/plan", plan=GOOD).json()
     assert told["faults"] == []
-    assert told["sentences"][1] == "2. answers 50% of requests, until 7,200 s and an approval"
+    assert told["sentences"][1] == "2. answers 50% of requests, until 2 h and an approval"
     assert office.ask("viewer", "GET", "/api/rollouts").json()["rollouts"] == []
 
 

@@ -48,7 +48,7 @@ function Start({ endpoint, done }: { endpoint: string; done: () => void }) {
       <Empty title="No rollout is running">
         {choices.length ? "Start one: the version climbs a ladder that you choose, and falls back by itself when the evidence turns against it." : "Register another version with “tenure register” to start one."}
       </Empty>
-      {operates() && choices.length > 0 && <div class="row center"><StartDialog endpoint={endpoint} versions={choices.map((v) => v.id)} stable={stable} done={done} /></div>}
+      {operates() && choices.length > 0 && <div class="row center"><StartDialog endpoint={endpoint} versions={choices.map((v) => v.id)} done={done} /></div>}
     </Card>
   );
 }

@@ -3,7 +3,7 @@ import { words } from "../format";
 const TONE: Record<string, string> = {
   firing: "bad", failed: "bad", fail: "bad", rolled_back: "bad", revoked: "bad", conflict: "bad",
   acknowledged: "warn", pending: "warn", paused: "warn", wait: "warn", lapsed: "warn", no_data: "warn", draft: "warn",
-  pass: "good", completed: "good", valid: "good", live: "good", registered: "info", running: "info", info: "info", trained: "info",
+  pass: "good", shown: "good", not_contradicted: "info", completed: "good", valid: "good", live: "good", registered: "info", running: "info", info: "info", trained: "info",
 };
 const SIGN: Record<string, string> = { bad: "▲", warn: "●", good: "✓", info: "▸", mute: "·" };
 

@@ -37,7 +37,7 @@ export function Ladder({ rollout }: { rollout: Rollout }) {
   );
 }
 
-const WORD: Record<string, string> = { past: "✓ passed", here: "▸ here", held: "● held here", stopped: "▲ stopped here", next: "ahead" };
+const WORD: Record<string, string> = { past: "✓ done", here: "▸ here", held: "● held here", stopped: "▲ stopped here", next: "ahead" };
 
 function endState(state: string): string {
   if (state === "running") return "here";

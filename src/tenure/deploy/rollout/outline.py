@@ -26,7 +26,7 @@ def _step(step: Step) -> str:
     if step.min_labels:
         needs.append(f"{step.min_labels:,} labels")
     if step.bake:
-        needs.append(f"{step.bake:,.0f} s")
+        needs.append(span(step.bake))
     if step.approve:
         needs.append("an approval")
     return head + (f", until {' and '.join(needs)}" if needs else "")
@@ -49,7 +49,7 @@ def _gate(gate: GateSpec, plan: Plan) -> str:
             f"{cap:g}, margin {gate.margin or 0.0:g}{unit}; about 95 %)"
         )
     if gate.bad == WRONG:
-        how = "as bad as can be" if gate.missing == "worst_case" else "missing by chance"
+        how = "the worst that it can be" if gate.missing == "worst_case" else "missing by chance"
         return f"{gate.bad} (a missing label counts as {how})"
     return gate.bad
 
@@ -68,11 +68,24 @@ def _slices(plan: Plan) -> list[str]:
 
 
 def _limits(plan: Plan) -> list[str]:
-    found = [f"drawn by {plan.assign.replace('_', ' ')}; the old version stays warm for {plan.keep_warm:,.0f} s"]
+    found = [f"drawn by {plan.assign.replace('_', ' ')}; the old version stays warm for {span(plan.keep_warm)}"]
     if plan.deadline:
-        found.append(f"pauses {plan.deadline:,.0f} s after its start")
+        found.append(f"pauses {span(plan.deadline)} after its start")
     if plan.operator_silence:
-        found.append(f"pauses when it asks for an operator and none looked for {plan.operator_silence:,.0f} s")
+        found.append(f"pauses when it asks for an operator and none looked for {span(plan.operator_silence)}")
     if plan.second_person:
         found.append("whoever starts it may not approve, promote or jump up")
     return found
+
+
+def span(seconds: float) -> str:
+    """Return a duration in the largest unit that it is a multiple of.
+
+    Example:
+        >>> span(7_200.0), span(86_400.0), span(90.0)
+        ('2 h', '24 h', '90 s')
+    """
+    for unit, name in ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * unit and seconds % unit == 0:
+            return f"{seconds / unit:,.0f} {name}"
+    return f"{seconds:,.0f} s"
