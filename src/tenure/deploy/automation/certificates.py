@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.deploy import loss
-from tenure.deploy.automation import lineage
+from tenure.deploy.automation import audits, lineage
 from tenure.deploy.automation.items import Label
 from tenure.deploy.automation.rereads import Rereads
 from tenure.scope.project import LossSpec
-from tenure.stats.certificate import mixed, revoke_log_es, revoking_steps
 
 Row = sa.RowMapping
 
@@ -78,10 +73,15 @@ def rereads_of(row: Row) -> Rereads | None:
 
 def in_force(conn: Connection, endpoint: str, segment: str = "") -> list[Row]:
     """Return the valid certificates of a segment, oldest first."""
-    c = t.certificates.c
-    query = sa.select(t.certificates).where(c.endpoint == endpoint, c.segment == segment, c.state == "valid")
-    query = query.order_by(c.id)
-    return list(conn.execute(query).mappings())
+    return list(conn.execute(_IN_FORCE, {"endpoint": endpoint, "segment": segment}).mappings())
+
+
+_C = t.certificates.c
+_IN_FORCE = (  # asked several times a second for each segment: made once
+    sa.select(t.certificates)
+    .where(_C.endpoint == sa.bindparam("endpoint"), _C.segment == sa.bindparam("segment"), _C.state == "valid")
+    .order_by(_C.id)
+)
 
 
 def end(conn: Connection, row: Row, state: str, *, now_us: int, cause: str) -> None:
@@ -136,7 +136,7 @@ def issue(
         "decisions": decisions,
         "decided": int(decided or 0),
         "evidence": msgspec.json.encode(evidence).decode(),
-        "audit_losses": "",
+        "audit_losses": audits.NOTHING,
     }
     values["claim"] = claim(values, counts, attempt=line["attempt"])
     key = conn.execute(c.insert().values(**values)).inserted_primary_key
@@ -179,36 +179,15 @@ def _risk(values: Mapping[str, Any], counts: lineage.Counts, what: str) -> str:
 
 
 def audit(conn: Connection, row: Row, labels: Sequence[Label], *, last_item: int) -> bool:
-    """Count audited items against a certificate; returns whether they revoke it.
-
-    An item without a truth is passed over. The null is "the mean loss of the automated answers is at most
-    `bound`"; the largest evidence ever reached counts.
-    """
-    known = [x for x in labels if x.loss is not None and x.score >= row["threshold"]]
-    n, k, best = int(row["audit_n"]), int(row["audit_k"]), float(row["revoke_log_e"])
-    seen = dict[str, int](json.loads(row["audit_losses"] or "{}"))
-    if known:
-        losses = np.array([float(x.loss or 0.0) for x in known])
-        if loss.bounded(loss_of(row)):
-            best = max(best, _revoking(seen, losses, row["bound"]))
-            for value in losses.tolist():
-                seen[repr(value)] = seen.get(repr(value), 0) + 1
-        else:
-            ns, ks = n + np.arange(1.0, len(known) + 1.0), k + np.cumsum(losses)
-            best = max(best, float(revoke_log_es(ns, ks, row["bound"]).max()))
-        n, k = n + len(known), k + int((losses > 0.0).sum())
-    if known or last_item > row["last_item"]:
+    """Count audited items against a certificate; returns whether they revoke it."""
+    old, graded = audits.of(row), loss.bounded(loss_of(row))
+    new = audits.count(old, labels, threshold=row["threshold"], bound=row["bound"], graded=graded)
+    if new != old or last_item > row["last_item"]:
         c, last = t.certificates, max(last_item, row["last_item"])
-        values: dict[str, Any] = {"audit_n": n, "audit_k": k, "revoke_log_e": best, "last_item": last}
-        values["audit_losses"] = json.dumps(seen) if seen else ""
+        values: dict[str, Any] = {"audit_n": new.n, "audit_k": new.k, "revoke_log_e": new.log_e}
+        values |= {"last_item": last, "audit_losses": audits.stored(new, row)}
         conn.execute(c.update().where(c.c.id == row["id"]).values(**values))
-    return best >= -math.log(row["delta"])
-
-
-def _revoking(seen: Mapping[str, int], losses: npt.NDArray[np.float64], bound: float) -> float:
-    before = revoking_steps(np.array([float(v) for v in seen]), bound)
-    start = np.array(list(seen.values()), float) @ before
-    return float(mixed(start + revoking_steps(losses, bound).cumsum(axis=0)).max())
+    return new.revoked(row["delta"])
 
 
 def count_decisions(conn: Connection, endpoint: str, version: str, automated: int, *, segment: str = "") -> None:

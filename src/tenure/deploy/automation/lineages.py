@@ -19,12 +19,19 @@ Row = sa.RowMapping
 
 def opened(conn: Connection, endpoint: str, version: str | None = None, *, segment: str = "") -> list[Row]:
     """Return the lineages of a segment that are not closed, oldest first."""
-    c = t.lineages.c
-    query = sa.select(t.lineages).where(c.endpoint == endpoint, c.segment == segment, c.state != "closed")
-    query = query.order_by(c.id)
-    if version is not None:
-        query = query.where(c.version == version)
-    return list(conn.execute(query).mappings())
+    told: dict[str, str] = {"endpoint": endpoint, "segment": segment}
+    if version is None:
+        return list(conn.execute(_OPENED, told).mappings())
+    return list(conn.execute(_OPENED_OF, told | {"version": version}).mappings())
+
+
+_L = t.lineages.c
+_OPENED = (  # asked several times a second for each segment: made once
+    sa.select(t.lineages)
+    .where(_L.endpoint == sa.bindparam("endpoint"), _L.segment == sa.bindparam("segment"), _L.state != "closed")
+    .order_by(_L.id)
+)
+_OPENED_OF = _OPENED.where(_L.version == sa.bindparam("version"))
 
 
 def counts_of(row: Row) -> lineage.Counts:

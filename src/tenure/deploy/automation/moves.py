@@ -17,9 +17,16 @@ from tenure.types import Level
 
 def newest(conn: Connection, endpoint: str, segment: str = "") -> sa.RowMapping | None:
     """Return the newest move of a segment, None before the first."""
-    c = t.levels.c
-    query = sa.select(t.levels).where(c.endpoint == endpoint, c.segment == segment)
-    return conn.execute(query.order_by(c.id.desc()).limit(1)).mappings().first()
+    return conn.execute(_NEWEST, {"endpoint": endpoint, "segment": segment}).mappings().first()
+
+
+_C = t.levels.c
+_NEWEST = (  # asked several times a second for each segment: made once
+    sa.select(t.levels)
+    .where(_C.endpoint == sa.bindparam("endpoint"), _C.segment == sa.bindparam("segment"))
+    .order_by(_C.id.desc())
+    .limit(1)
+)
 
 
 def held_down(conn: Connection, endpoint: str, segment: str) -> bool:

@@ -19,13 +19,19 @@ Thresholds = dict[str, dict[str, float]]
 
 def newest(conn: Connection, endpoint: str, segment: str = "") -> Policy | None:
     """Return the policy in force for a segment, or None before the first."""
-    p = t.policies.c
-    query = sa.select(p.id, p.body).where(p.endpoint == endpoint, p.segment == segment)
-    query = query.order_by(p.id.desc()).limit(1)
-    row = conn.execute(query).first()
+    row = conn.execute(_NEWEST, {"endpoint": endpoint, "segment": segment}).first()
     if row is None:
         return None
     return msgspec.structs.replace(msgspec.json.decode(row.body, type=Policy), id=int(row.id))
+
+
+_P = t.policies.c
+_NEWEST = (  # asked several times a second for each segment: made once
+    sa.select(_P.id, _P.body)
+    .where(_P.endpoint == sa.bindparam("endpoint"), _P.segment == sa.bindparam("segment"))
+    .order_by(_P.id.desc())
+    .limit(1)
+)
 
 
 def write(conn: Connection, endpoint: str, policy: Policy, *, now_us: int, cause: str) -> Policy:
