@@ -63,7 +63,7 @@ def test_the_evidence_shows_bands_and_slices_apart(page: Any, console: Console, 
     page.get_by_text("mean confidence", exact=True).wait_for()
     said = page.get_by_text("9 judged requests of night in this step")
     assert not said.is_visible()  # too few in a slice holds nothing, so that it stays folded
-    page.get_by_text("Where line=3").click()
+    page.locator("summary", has_text="Where line=3").click()
     said.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if "TENURE_SCREENSHOTS" in os.environ:
