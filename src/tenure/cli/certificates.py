@@ -89,7 +89,8 @@ def verify(number: Number, project: ProjectOption = None, json: JsonOption = Fal
     if json:
         show.as_json(msgspec.to_builtins(found))
     elif found.match:
-        print(f"certificate {number}: match, {found.labels} labels counted again")
+        since = f" and {found.audits} audits since" if found.audits is not None else ""
+        print(f"certificate {number}: match, {found.labels} labels{since} counted again")
     else:
         print(f"certificate {number}: differs: {found.difference}")
     if not found.match:

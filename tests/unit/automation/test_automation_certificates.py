@@ -145,6 +145,8 @@ def test_every_kind_earns_partial_and_loses_it_by_audits(state: State, kind: str
     assert "revoked" in world.tick()
     assert world.auto.level(E) == Level.ASSIST
     assert world.certificates()[row["id"] - 1]["state"] == "revoked"
+    found = world.verify(row["id"])
+    assert (found.difference, found.audits) == (None, world.certificates()[row["id"] - 1]["audit_n"])
 
 
 @pytest.mark.parametrize("kind", ["regression", "detection", "transcription"])
@@ -260,3 +262,63 @@ def test_a_truth_that_came_too_late_changes_nothing(state: State, clock: ManualC
         ITEMS.update().where(ITEMS.c.number == 61).values(state="resolved", source="single", truth="1.0")
     )
     assert world.verify().difference is None
+
+
+def audited(state: State) -> Line:
+    """Return a line at `partial` with 30 audits, two of them errors and one without a truth."""
+    world = certified(state, "regression")
+    world.climb()
+    _, _, truths, right, bad = KINDS["regression"]
+    for answers in (right, bad, right):
+        world.judge(truths * 5, answers * 5 if answers is right else (bad + right * 4), automated=True)
+    world.change(ITEMS.update().where(ITEMS.c.id == f"i{world.number}").values(state="expired", truth=None))
+    world.change(SAID.update().where(SAID.c.automated == 1).values(confidence=0.999))
+    world.tick()
+    assert world.verify().audits == world.certificates()[0]["audit_n"] == 29
+    return world
+
+
+def test_audits_are_counted_again_and_a_gap_stays_one(state: State) -> None:
+    world = audited(state)
+    row = world.certificates()[0]
+    assert (row["audit_k"], row["state"]) == (2, "valid")
+    assert world.verify().match
+    late = ITEMS.update().where(ITEMS.c.id == f"i{world.number}").values(state="resolved", truth="99.0")
+    world.change(late)
+    assert world.verify().match
+
+
+AUDITED = {
+    "an audited truth": (
+        ITEMS.update().where(ITEMS.c.kind == "audit", ITEMS.c.number == 611).values(truth="99.0"),
+        "audit: item 611 was counted as right and is wrong",
+    ),
+    "the evidence of the audits": (
+        ISSUED.update().values(revoke_log_e=9.0),
+        "log e-value of the audits: 9 stored",
+    ),
+    "a revocation that was none": (
+        ISSUED.update().values(state="revoked"),
+        "its audits do not contradict the bound",
+    ),
+    "a number of audits": (ISSUED.update().values(audit_n=28), "audits, n: 28 stored, 29 counted again"),
+}
+
+
+@pytest.mark.parametrize("what", list(AUDITED))
+def test_tampered_audits_are_found_and_named(state: State, what: str) -> None:
+    world = audited(state)
+    statement, told = AUDITED[what]
+    if what == "an audited truth":
+        first = world.number - 25
+        statement = ITEMS.update().where(ITEMS.c.number == first).values(truth="99.0")
+        told = told.replace("611", str(first))
+    world.change(statement)
+    assert told in str(world.verify().difference)
+
+
+def test_a_certificate_older_than_the_record_of_audits_is_still_verified(state: State) -> None:
+    world = audited(state)
+    world.change(ISSUED.update().values(audit_losses=""))
+    found = world.verify()
+    assert (found.match, found.audits) == (True, None)

@@ -60,7 +60,7 @@ def test_list_show_verify_and_a_tampered_truth(mail: Shell) -> None:
     assert "attempt 1" in shown.out
     assert mail("certificate", "show", "1", "--json").json()["evidence"]["counts"]["n"]
     found = mail("certificate", "verify", "1")
-    assert (found.code, found.out) == (0, "certificate 1: match, 300 labels counted again\n")
+    assert (found.code, found.out) == (0, "certificate 1: match, 300 labels and 0 audits since counted again\n")
     i = t.review_items
     with state.begin() as conn:
         conn.execute(sa.update(i).where(i.c.number == 200).values(truth=json.dumps("wanted")))

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
-from tenure.deploy.automation import certificates, items, lineage
+from tenure.deploy import loss
+from tenure.deploy.automation import audits, certificates, items, lineage
 from tenure.deploy.automation.certificates import Evidence
 from tenure.deploy.automation.items import Item, Label
 from tenure.deploy.automation.rereads import Reread, Rereads
@@ -20,7 +21,10 @@ Row = sa.RowMapping
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """Whether a certificate is what its evidence gives; `difference` is the first one, in words."""
+    """Whether a certificate is what its evidence gives; `difference` is the first one, in words.
+
+    `audits` were counted again for its revocation; None for a certificate older than the record of each audit.
+    """
 
     id: int
     endpoint: str
@@ -28,6 +32,7 @@ class Checked(msgspec.Struct, frozen=True):
     labels: int
     difference: str | None
     claim: str
+    audits: int | None = None
 
 
 def find(conn: Connection, certificate: int) -> Row:
@@ -41,7 +46,7 @@ def find(conn: Connection, certificate: int) -> Row:
 
 
 def verify(conn: Connection, certificate: int) -> Checked:
-    """Recompute a certificate: labels in draw order, counts, e-values, the fallback procedure, the claim.
+    """Recompute a certificate: labels in draw order, counts, e-values, the fallback procedure, claim and audits.
 
     An item that never had a truth when it was counted stays missing, whatever came later. Reads only.
 
@@ -57,9 +62,46 @@ def verify(conn: Connection, certificate: int) -> Checked:
         difference = f"method {evidence.method} issued it, this is method {certificates.METHOD}"
     else:
         found, difference = _recount(conn, row, evidence)
-        difference = difference or _row(conn, row, evidence)
+        difference = difference or _row(conn, row, evidence) or _audits(conn, row, evidence)
+    again = None if audits.kept_of(row) is None else int(row["audit_n"])
     n = found.labels if found else 0
-    return Checked(certificate, row["endpoint"], difference is None, n, difference, row["claim"])
+    return Checked(certificate, row["endpoint"], difference is None, n, difference, row["claim"], again)
+
+
+def _audits(conn: Connection, row: Row, evidence: Evidence) -> str | None:
+    """Count the audits since the certificate again; returns the first difference, also to its state."""
+    if audits.kept_of(row) is None:
+        return None
+    old, new = audits.of(row), audits.Audits()
+    by, gaps, after = evidence.counts.loss, set(old.gaps), evidence.last_item
+    names, promise = (row["endpoint"], row["version"]), {"threshold": row["threshold"], "bound": row["bound"]}
+    while True:
+        chunk = items.read(
+            conn, *names, side=row["side"], sample="audited", after=after, by=by, segment=row["segment"]
+        )
+        chunk = [x for x in chunk if x.number <= row["last_item"]]
+        if not chunk:
+            return _compared(new, old, row)
+        wrong = set(old.wrong)
+        for item in (x for x in chunk if x.score >= row["threshold"]):
+            if (why := _item(item, missing=item.number in gaps, wrong=item.number in wrong)) is not None:
+                return f"audit: {why}"
+        labels = [_label(x, gaps, set()) for x in chunk]
+        new = audits.count(new, labels, **promise, graded=loss.bounded(by))
+        after = chunk[-1].number
+
+
+def _compared(new: audits.Audits, old: audits.Audits, row: Row) -> str | None:
+    for name in ("n", "k", "losses", "wrong", "gaps"):
+        was, now = getattr(old, name), getattr(new, name)
+        if was != now:
+            return f"audits, {name}: {was} stored, {now} counted again"
+    if not math.isclose(new.log_e, old.log_e, rel_tol=1e-9, abs_tol=1e-9):
+        return f"log e-value of the audits: {old.log_e:.9g} stored, {new.log_e:.9g} computed again"
+    if new.revoked(row["delta"]) != (row["state"] == "revoked"):
+        told = "contradict" if new.revoked(row["delta"]) else "do not contradict"
+        return f"its state is {row['state']}, and its audits {told} the bound"
+    return None
 
 
 def _recount(conn: Connection, row: Row, evidence: Evidence) -> tuple[lineage.Counts, str | None]:
