@@ -316,6 +316,7 @@ leases = _table(
     Column("reader", String, primary_key=True),
     Column("token", String, nullable=False, unique=True),
     Column("blind", Integer, nullable=False),  # 1 = the reader is not shown the model's answer
+    Column("final", Integer, nullable=False, server_default="0"),  # 1 = its holder may settle what was escalated
     Column("leased_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger, nullable=False, index=True),
     Index("ix_leases_reader", "reader", "expires_us"),

@@ -187,3 +187,41 @@ def test_a_reader_never_meets_an_item_again_whose_gold_they_read(any_state: Stat
         )
     assert q.lease("ann") == []
     assert [x.item for x in q.lease("bob")] == ["i1"]
+
+
+def test_who_got_an_item_before_it_was_escalated_reads_it_like_any_other(any_state: State) -> None:
+    q = queue(any_state, spec(readers=2))
+    put(any_state, q, item("i1", any_state))
+    (anns,) = q.lease("ann")
+    (bobs,) = q.lease("bob")
+    q.escalate("i1", reader="ann", token=anns.token, reason="unclear")
+    judge(q, bobs, "bob", "good")
+    assert field(any_state, "i1", "state") == "judged"  # one reading, not the last word
+    (dans,) = q.lease("dan", adjudicator=True)
+    judge(q, dans, "dan", "defect")
+    assert (field(any_state, "i1", "source"), field(any_state, "i1", "truth")) == ("adjudicated", '"defect"')
+
+
+def test_an_adjudicator_who_takes_back_is_still_one(any_state: State) -> None:
+    q = queue(any_state, spec())
+    put(any_state, q, item("i1", any_state))
+    (lease,) = q.lease("ann")
+    q.escalate("i1", reader="ann", token=lease.token, reason="unclear")
+    (dans,) = q.lease("dan", adjudicator=True)
+    judge(q, dans, "dan", "defect")
+    again = q.undo("dan")
+    judge(q, again, "dan", "good")
+    assert (field(any_state, "i1", "source"), field(any_state, "i1", "truth")) == ("adjudicated", '"good"')
+
+
+def test_taking_an_escalation_back_does_not_put_a_late_item_off_again(
+    any_state: State, clock: ManualClock
+) -> None:
+    q = queue(any_state, spec(within=60.0))
+    put(any_state, q, item("i1", any_state))
+    (lease,) = q.lease("ann")
+    clock.advance(61)
+    expire(q, any_state)
+    q.escalate("i1", reader="ann", token=lease.token, reason="unclear")
+    q.undo("ann")
+    assert field(any_state, "i1", "escalated") == 1

@@ -61,8 +61,8 @@ class Judging:
         if not live:
             raise ConflictError(_EXPIRED, code="lease_expired", at="token")
         self._conn.execute(t.leases.delete().where(t.leases.c.token == sub.token))
-        if case is not None and not late and self.decide(row, *case) and any(j["late"] for j in standing):
-            self.settle(store.item(self._conn, sub.item))
+        if case is not None and not late and self.decide(row, *case):
+            self.settle(store.item(self._conn, sub.item))  # nobody waits now: what came late counts, too
         return Receipt(number, sub.item, late)
 
     def skip(self, row: store.Row, *, reader: str, token: str, reason: str, up: bool = False) -> None:
@@ -135,12 +135,19 @@ class Judging:
             )
         )  # fmt: skip
         if row["kind"] != gold.ROLE:
-            if (last["skip"] or "").startswith(ESCALATED):
+            if (last["skip"] or "").startswith(ESCALATED) and not self._stays_escalated(row):
                 lower = t.review_items.update().where(t.review_items.c.id == row["id"])
                 self._conn.execute(lower.values(escalated=0))
                 row = store.item(self._conn, row["id"])
             self.settle(row)
         return str(last["item"])
+
+    def _stays_escalated(self, row: store.Row) -> bool:
+        """Say whether an item is an adjudicator's for another reason than the one that was taken back."""
+        others = store.standing_judgements(self._conn, row["id"])
+        late = row["pending"] or self._terms.review(row["endpoint"]).on_late == "escalate"
+        missed = row["missed_us"] is not None and late
+        return bool(missed or any((j["skip"] or "").startswith(ESCALATED) for j in others))
 
     def _last(self, reader: str) -> RowMapping | None:
         """Return the newest act of the reader's last 20 that was not taken back."""
@@ -189,11 +196,10 @@ class Judging:
         self, sub: Submission, row: store.Row, *, lease: RowMapping, late: bool, skip: str | None = None
     ) -> int:
         before = self._undone(sub)
-        live = lease["expires_us"] > self._now
         values = {
             "item": sub.item,
             "reader": sub.reader,
-            "role": _role(row, live=live),
+            "role": self._role(row, lease, before=before),
             "value": dumps(sub.value),
             "regions": store.boxes_text(sub.regions),
             "skip": skip,
@@ -207,6 +213,20 @@ class Judging:
         added = self._conn.execute(t.judgements.insert().values(**values))
         key = added.inserted_primary_key
         return int(key[0]) if key else 0
+
+    def _role(self, row: store.Row, lease: RowMapping, *, before: RowMapping | None) -> str:
+        """Say as what a judgement counts.
+
+        Who got an item before it was left to adjudicators reads it like any other; where anyone may settle a
+        conflict, so may who got the item before there was one.
+        """
+        if row["kind"] == gold.ROLE:
+            return gold.ROLE
+        strict = row["escalated"] or self._terms.review(row["endpoint"]).adjudication == "adjudicator"
+        final = lease["final"] or (before is not None and before["role"] == "adjudicator")
+        settles = row["escalated"] or row["state"] == "conflict"
+        live = lease["expires_us"] > self._now
+        return "adjudicator" if live and settles and (final or not strict) else "reader"
 
     def _undone(self, sub: Submission) -> RowMapping | None:
         """Return the row by which this reader took an earlier judgement of the item back."""
@@ -237,12 +257,6 @@ class Judging:
             self.decided.append(row["id"])
         self._conn.execute(t.review_items.update().where(t.review_items.c.id == row["id"]).values(pending=0))
         return True
-
-
-def _role(row: store.Row, *, live: bool) -> str:
-    if row["kind"] == gold.ROLE:
-        return gold.ROLE
-    return "adjudicator" if live and (row["state"] == "conflict" or row["escalated"]) else "reader"
 
 
 def check_effort(sub: Submission) -> None:

@@ -82,6 +82,7 @@ class Desk:
         self._reader = reader
         self._now = now_us
         self._margin = margin_us
+        self._adjudicator = adjudicator
         self._free = _free(reader, now_us)
         if not adjudicator:
             self._free = self._free.where(_for_anyone(strict))
@@ -123,6 +124,7 @@ class Desk:
             "blind": int(
                 bool(row["blind"] or row["escalated"]) or row["state"] != "open" or self._others(row) > 0
             ),
+            "final": int(self._adjudicator),
             "leased_us": self._now,
             "expires_us": self._now + int(seconds * 1e6),
         }
