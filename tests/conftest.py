@@ -13,6 +13,14 @@ from tenure.clock import ManualClock
 from tenure.data.state import State
 
 ROOT = Path(__file__).resolve().parent.parent
+LONG_S = 3600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the long runs the time that they need; the usual limit is for the others."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_S))
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def kill_randomly(folder: Path, seed: int, rounds: int) -> tuple[set[tuple[int, 
 
 
 def check_nothing_lost_nothing_doubled(folder: Path, acked: set[tuple[int, int]]) -> None:
-    assert start("keeper", str(folder), "drain").wait(timeout=100) == 0
+    assert start("keeper", str(folder), "drain").wait(timeout=300) == 0
     assert segments(folder / "spool") == [], "a segment was never sealed"
     log = Log(folder)
     seen = rows_of(log)

@@ -445,4 +445,4 @@ class LongMachine(RolloutMachine):
 
 
 LongMachine.TestCase.settings = settings(max_examples=600, stateful_step_count=50, **USUAL)  # type: ignore[arg-type]
-TestRolloutsForLong = pytest.mark.slow(pytest.mark.timeout(3600)(LongMachine.TestCase))
+TestRolloutsForLong = pytest.mark.slow(LongMachine.TestCase)

@@ -17,6 +17,7 @@ class _Words:
     second: str
     module: str
     max_body: str
+    loss: str
     extra_output: str = ""
     fields: str = ""
     threshold: str = ""
@@ -36,6 +37,7 @@ _KINDS: dict[InputKind, _Words] = {
         second="defect",
         module="my:Inspector",
         max_body="8MB",
+        loss="{iou: 0.5}            # with regions: a box that overlaps the true one less is wrong",
         extra_output="\n    # regions: box              # answers carry boxes",
         threshold="\n        - {metric: brightness, below: 40, for: 10m, do: [notify]}",
     ),
@@ -46,6 +48,7 @@ _KINDS: dict[InputKind, _Words] = {
         second="unclear",
         module="my:Listener",
         max_body="16MB",
+        loss="{word_error: 10%}     # of a transcript, with y: {kind: text} and errors: 2% for sides",
         threshold="\n        - {metric: loudness, below: -50, for: 10m, do: [notify]}",
     ),
     "text": _Words(
@@ -55,6 +58,7 @@ _KINDS: dict[InputKind, _Words] = {
         second="spam",
         module="my:Filter",
         max_body="256kB",
+        loss="{costs: {wanted: {spam: 1}, spam: {wanted: 0.1}}}   # truth: {answer: what it costs}",
         threshold="\n        - {metric: empty, above: 5%, for: 10m, do: [notify]}",
     ),
     "record": _Words(
@@ -64,6 +68,7 @@ _KINDS: dict[InputKind, _Words] = {
         second="fraud",
         module="my:Detector",
         max_body="64kB",
+        loss="{costs: {fine: {fraud: 0.1}, fraud: {fine: 1}}}   # truth: {answer: what it costs}",
         fields=_RECORD_FIELDS,
         threshold="\n        - {metric: missing, above: 5%, for: 10m, do: [notify]}",
     ),
@@ -118,11 +123,15 @@ endpoints:
       sides:                      # errors allowed among automated answers, by label
         {first}: {{errors: 2%}}
         {second}: {{errors: 2%}}
+      # loss: {loss}
       audit: {{steady: 10%, rollout: 50%}}   # automated answers that a person checks
       certificate: {{expires: 7d, up: approve}}     # `automatic` goes up without asking
+      #   with `decisions: 100000` it also ends after so many
     review:
       lease: 2m                   # then the item goes to somebody else
+      # gold: {{share: 2%}}         # items of known truth among the others, to measure the readers
     rollout:
+      # strategy: canary          # canary | shadow | blue_green, instead of steps and gates
       steps:                      # a new version: unseen first, then rising shares
         - {{shadow: 100%, min_labels: 500}}
         - {{share: 5%, min: 200}}

@@ -14,7 +14,7 @@ from tenure.errors import ProjectError
 from tenure.scope import jsonschema as project_schema
 from tenure.scope import reference, rules
 from tenure.scope.keys import MEANINGS, SHOWN
-from tenure.scope.project import EndpointSpec, InputKind, Output, Project, Scope
+from tenure.scope.project import EndpointSpec, InputKind, LossSpec, Output, Project, Scope
 from tenure.scope.reader import load_project, read_project
 from tenure.scope.shape import keys, sections
 from tenure.scope.template import template
@@ -34,6 +34,22 @@ def test_the_template_has_no_fault(kind: InputKind) -> None:
     project = read_project(template(kind, "parts"))
     assert project.endpoints["parts"].input == kind
     assert project.endpoints["parts"].automation.start == "human_only"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_template_comments_out_works(kind: InputKind) -> None:
+    text = template(kind, "parts").replace("# regions:", "regions:")
+    if kind == "audio":
+        text = text.replace("labels: [clear, unclear]", "kind: text")
+        text = re.sub(r"sides:.*\n.*\n.*\n", "errors: 2%\n", text)
+    text = re.sub(r"      steps:(?s:.*)(?=    monitor:)", "", text)
+    for key in ("loss", "gold", "strategy"):
+        assert text.count(f"# {key}: ") == 1
+        text = text.replace(f"# {key}: ", f"{key}: ")
+    text = text.replace("expires: 7d,", "expires: 7d, decisions: 100000,")
+    made = read_project(text).endpoints["parts"]
+    assert (made.automation.loss != LossSpec(), made.review.gold.share) == (True, 0.02)
+    assert (made.rollout.strategy, made.automation.certificate.decisions) == ("canary", 100_000)
 
 
 @pytest.mark.parametrize("kind", KINDS)
