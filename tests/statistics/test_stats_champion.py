@@ -80,3 +80,26 @@ def test_slices_are_called_worse_rarely() -> None:
         found += "worse" in champion.slices({str(i): (int(x), int(40 - x)) for i, x in enumerate(b)}).values()
     print(f"\nten equal slices, any called worse: {found / 1000:.1%}")
     assert found / 1000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
+
+
+@pytest.mark.parametrize("runs", [pytest.param(300, id="short"), pytest.param(2000, marks=pytest.mark.slow)])
+def test_priced_mistakes_are_compared_by_their_price(runs: int) -> None:
+    """The challenger errs less often but dearer: its mean loss is worse by exactly the margin.
+
+    Counting mistakes shows it "not worse" nearly always; bets on the differences of losses do not.
+    """
+    rng, n, margin = np.random.default_rng(44), 2000, 0.02
+    counted = priced = power = 0
+    for _ in range(runs):
+        old = np.where(rng.random(n) < 0.10, 0.1, 0.0)  # mean 0.01
+        new = np.where(rng.random(n) < 0.03, 1.0, 0.0)  # mean 0.03
+        good = np.where(rng.random(n) < 0.05, 0.1, 0.0)
+        b, c = int(((new > 0) & (old == 0)).sum()), int(((old > 0) & (new == 0)).sum())
+        counted += champion.compare(b, c, n, margin=margin).verdict == "not worse"
+        priced += champion.compare_losses(new - old, margin=margin).verdict == "not worse"
+        power += champion.compare_losses(good - old, margin=margin).verdict == "not worse"
+    print(f"\nworse by the margin, {runs} runs: by counts {counted / runs:.0%}, by losses {priced / runs:.1%}")
+    print(f"better: shown in {power / runs:.0%}")
+    assert priced / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+    assert counted / runs > 0.9
+    assert power / runs > 0.9

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from tenure.clock import Clock
 from tenure.data.masking import NOTHING, Mask
 from tenure.data.state import State
+from tenure.deploy.loss import EQUAL
 from tenure.errors import ModelError, TenureError
 from tenure.maintain import compare, dataset, runs
 from tenure.maintain.claim import Claim
@@ -27,7 +28,7 @@ from tenure.maintain.judged import select
 from tenure.maintain.output import Left, read_output
 from tenure.maintain.snapshot import MANIFEST, Snapshot, open_snapshot
 from tenure.model.registry import Registry
-from tenure.scope.project import Retrain
+from tenure.scope.project import LossSpec, Retrain
 
 Deploy = Callable[[str, str, str], object]
 """Starts a rollout: endpoint, version, cause."""
@@ -65,6 +66,7 @@ class Job:
         progress: Callable[[str], None] | None = None,
         min_side: int = 0,
         mask: Mask = NOTHING,
+        loss: LossSpec = EQUAL,
     ) -> None:
         self.run = run
         self.endpoint = endpoint
@@ -73,6 +75,7 @@ class Job:
         self._spec = spec
         self._min_side = min_side
         self._mask = mask
+        self._loss = loss
         self._by = by
         self._cause = cause
         self._progress = progress
@@ -226,7 +229,7 @@ class Job:
             attempt = runs.attempt(conn, self.endpoint, version, cut_us=snapshot.manifest.cut_us)
         incumbent = None if parent is None else registry.get(parent)
         return compare.compare(
-            snapshot, registry.get(version), incumbent, attempt=attempt, trusted=registry.trusted
+            snapshot, registry.get(version), incumbent, attempt=attempt, trusted=registry.trusted, by=self._loss
         )
 
     def _deploy(self, found: compare.Comparison, version: str) -> None:

@@ -177,7 +177,7 @@ class Retrainer:
         return Job(
             self._tools, claim, run=run, endpoint=endpoint, spec=spec.retrain, by=by, cause=cause,
             min_side=spec.decode.min_side or 0, mask=NOTHING if spec.retrain.reveal else fields_of(spec),
-            progress=progress,
+            progress=progress, loss=spec.automation.loss,
         )  # fmt: skip
 
     def _spec(self, endpoint: str) -> EndpointSpec:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from tenure.stats.agreement import mcnemar_worse, tango
+from tenure.stats.certificate import betting_steps, mixed
 from tenure.stats.means import clustered_mean
 
 MIN_PAIRS = 200
@@ -90,6 +91,31 @@ def compare_units(
         return Comparison("too few", None, level, mean.value, units)
     p = float(ndtr(gap / math.sqrt(mean.variance)))
     return Comparison("not worse" if p < level else "not shown", p, level, mean.value, units)
+
+
+def compare_losses(
+    differences: npt.ArrayLike, *, margin: float, delta: float = 0.05, attempt: int = 1
+) -> Comparison:
+    """Compare losses between 0 and 1 on n independent cases by bets on their differences, exact at any n.
+
+    The null is "the challenger's mean loss is higher by at least `margin`"; the largest wealth in the order given
+    counts, so that the p-value also holds for a set that grows.
+
+    Args:
+        differences: (n,) challenger's loss minus champion's, in [-1, 1], oldest case first.
+        margin: tolerated increase of the mean loss.
+        delta: as in `compare`.
+        attempt: as in `compare`.
+
+    Source: Waudby-Smith and Ramdas, 2010.09686.
+    """
+    level, found = attempt_level(delta, attempt), np.asarray(differences, float)
+    mean = float(found.mean()) if len(found) else 0.0
+    if len(found) < MIN_PAIRS:
+        return Comparison("too few", None, level, mean, len(found))
+    steps = betting_steps((found + 1.0) / 2.0, np.ones(len(found)), (1.0 + margin) / 2.0)
+    p = math.exp(-max(0.0, float(mixed(steps.cumsum(axis=0)).max())))
+    return Comparison("not worse" if p < level else "not shown", p, level, mean, len(found))
 
 
 def slices(pairs: Mapping[str, tuple[int, int]], alpha: float = 0.05) -> dict[str, SliceVerdict]:
