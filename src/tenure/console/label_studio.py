@@ -23,7 +23,8 @@ from tenure.console.services import Services
 from tenure.data import tables as t
 from tenure.deploy.serving.predict.preview import Preview
 from tenure.errors import BusyError, CaseError, ConflictError, MissingError, TenureError
-from tenure.maintain.exchange import events, fetching, gather, interface, label_studio, taking
+from tenure.maintain.exchange import events, fetching, gather, interface, label_studio, taking, waiting
+from tenure.maintain.exchange.entry import Taken
 from tenure.maintain.exchange.interface import Interface
 from tenure.scope.hosts import allowed
 from tenure.settings import Settings
@@ -32,9 +33,6 @@ _log = logging.getLogger("tenure.label_studio")
 MAX_BODY = 64 << 20
 ENOUGH_S = 90.0
 """Label Studio waits 100 s for an answer; what is not done by then is left out and said."""
-
-LEASED_S = 60.0
-"""When to send a judgement again whose item somebody reads at the console."""
 
 Tasks = Annotated[tuple[dict[str, Any], ...], msgspec.Meta(max_length=2000)]
 
@@ -118,17 +116,22 @@ def predict(services: Services, ask: Ask) -> dict[str, Any]:
 def webhook(services: Services, ask: Ask) -> dict[str, Any]:
     """Store what a delivery tells: judgements made, changed or deleted; again it changes nothing.
 
+    A judgement whose item somebody reads at the console now is kept, and stored when it is free.
+
     Raises:
         CaseError: it cannot be read, or nothing of it may be stored; the text says why.
-        BusyError: `leased`, somebody at the console reads the item now; send it again later.
     """
     name = endpoint_of(services, ask.path["endpoint"])
     told = msgspec.to_builtins(ask.body)
     event = events.read({k: v for k, v in told.items() if v is not None}, services.project.output(name))
     if not event.is_ours:
         return {"action": event.action, "ignored": True}
-    report = taking.take(services.state, services.queue, name, event.taken)
-    gone = taking.take_back(services.state, services.queue, name, event.gone)
+    held: list[Taken] = []
+    report = taking.take(services.state, services.queue, name, event.taken, held=held)
+    waiting.keep(services.state, name, held)
+    dropped = waiting.drop(services.state, name, [*event.gone, *event.skipped])
+    gone = taking.take_back(services.state, services.queue, name, [n for n in event.gone if n not in dropped])
+    gone.stored += len(dropped)
     unsaid = taking.take_back(services.state, services.queue, name, event.skipped)  # most were never judged
     gone.stored += unsaid.stored
     said = {
@@ -158,14 +161,12 @@ def _note(services: Services, name: str, ask: Ask, said: dict[str, Any]) -> None
 
 def _raise_if_all_failed(event: events.Event, report: taking.Report, gone: taking.Report) -> None:
     """Tell a sender that looks at the status alone that nothing was stored."""
-    if event.skipped or report.stored + report.known + gone.stored + gone.known:
+    if event.skipped or report.stored + report.known + report.waiting + gone.stored + gone.known:
         return
     if event.faults:
         raise event.faults[0]
     refused = report.refused | gone.refused
     why = "; ".join([*report.faults, *gone.faults]) or ", ".join(refused)
-    if "leased" in refused:
-        raise BusyError(f"{why}; send it again", code="leased", at="annotation", retry_after=LEASED_S)
     if refused:
         status = 404 if "not_found" in refused else 409
         raise CaseError(why, code=next(iter(refused)), at="annotation", status=status)

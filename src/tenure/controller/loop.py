@@ -32,6 +32,7 @@ from tenure.deploy.rollout.routing import RolloutRouting
 from tenure.deploy.router import Endpoint
 from tenure.deploy.serving.control_page import ControlPage
 from tenure.deploy.serving.predict.idempotency import Claims
+from tenure.maintain.exchange import waiting
 from tenure.maintain.retrain import Retrainer
 from tenure.model.registry import Registry
 from tenure.monitor import notify, panes
@@ -317,6 +318,8 @@ class Controller:
         while not self._stop.wait(1.0):
             try:
                 notify.deliver(self._state, self._state.now_us())
+                if waiting.resume(self._state, self._queue):
+                    self.wake()
                 if self._clock.monotonic_ns() - tidied_ns >= _TIDY_NS:
                     tidied_ns = self._clock.monotonic_ns()
                     self._tidy()

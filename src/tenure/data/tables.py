@@ -339,6 +339,14 @@ judgements = _table(  # immutable; a correction is a new row that supersedes
     Column("key", String, nullable=False, unique=True),  # idempotency key of the submission
 )
 
+waiting_judgements = _table(  # judgements of other tools whose item was being read when they came
+    "waiting_judgements",
+    Column("key", String, primary_key=True),  # of the judgement
+    Column("endpoint", String, nullable=False),
+    Column("body", Text, nullable=False),  # JSON of exchange.entry.Taken
+    Column("at_us", BigInteger, nullable=False, index=True),
+)
+
 gold_items = _table(  # items whose truth readers are measured with
     "gold_items",
     Column("item", String, primary_key=True),

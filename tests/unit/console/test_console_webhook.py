@@ -18,7 +18,7 @@ from tenure.clock import ManualClock
 from tenure.console.api import management_app
 from tenure.data import tables as t
 from tenure.data.state import State
-from tenure.maintain.exchange import label_studio, taking
+from tenure.maintain.exchange import label_studio, taking, waiting
 from tenure.scope.project import Output
 from tenure.types import Box
 
@@ -114,7 +114,7 @@ def test_a_changed_annotation_corrects_and_what_comes_late_or_twice_changes_noth
     studio.annotate("b1", 1, "good")
     changed = studio.annotate("b1", 1, "defect", action="ANNOTATION_UPDATED", at="11:00")
     assert changed.json()["judgements"] | {"faults": []} == {
-        "read": 1, "stored": 1, "late": 0, "corrected": 1, "known": 0, "refused": {}, "faults": [],
+        "read": 1, "stored": 1, "late": 0, "corrected": 1, "known": 0, "waiting": 0, "refused": {}, "faults": [],
     }  # fmt: skip
     for at, value in (("11:00", "defect"), ("10:30", "good"), ("10:00", "good"), ("12:00", "defect")):
         said = studio.annotate("b1", 1, value, action="ANNOTATION_UPDATED", at=at).json()["judgements"]
@@ -196,12 +196,41 @@ def test_what_cannot_be_stored_is_said_with_its_reason(studio: Studio) -> None:
     assert studio.office.audit_actions().count("judgements.webhook") == 4
 
 
-def test_an_item_under_a_lease_is_asked_for_again_and_then_stored(studio: Studio) -> None:
-    (held,) = studio.office.services.queue.lease("ann", endpoint="phones")
-    busy = studio.annotate(held.item, 1, "good")
-    assert (busy.status_code, busy.json()["code"], busy.headers["retry-after"]) == (503, "leased", "60")
-    studio.office.services.queue.release(held.item, reader="ann", token=held.token)
-    assert studio.annotate(held.item, 1, "good").json()["judgements"]["stored"] == 1
+def test_a_judgement_of_an_item_that_somebody_reads_is_kept_and_stored_when_it_is_free(studio: Studio) -> None:
+    state, queue = studio.office.state, studio.office.services.queue
+    (held,) = queue.lease("ann", endpoint="phones")
+    for at, value in (("10:00", "good"), ("10:00", "good"), ("11:00", "defect")):
+        said = studio.annotate(held.item, 1, value, at=at)
+        assert (said.status_code, said.json()["judgements"]["waiting"]) == (200, 1)
+    assert (waiting.resume(state, queue), studio.standing(held.item)) == (0, [])
+    queue.release(held.item, reader="ann", token=held.token)
+    assert waiting.resume(state, queue) == 2
+    assert [value for _, value, _ in studio.standing(held.item)] == ["defect"]
+    assert waiting.resume(state, queue) == 0
+    assert studio.office.audit_actions().count("judgements.resumed") == 1
+
+
+def test_a_judgement_that_waits_can_be_deleted_and_is_judged_by_the_rules_in_the_end(studio: Studio) -> None:
+    state, queue = studio.office.state, studio.office.services.queue
+    (held,) = queue.lease("ann", endpoint="phones")
+    studio.annotate(held.item, 1, "good")
+    gone = studio.tell("ANNOTATIONS_DELETED", annotations=[{"id": 1}])
+    assert (gone.status_code, gone.json()["deleted"]["stored"]) == (200, 1)
+    studio.annotate(held.item, 2, "good")
+    queue.submit(held.item, reader="ann", token=held.token, value="good", key="k")
+    assert studio.item(held.item)[0] == "judged"  # the model said otherwise, so a second reader is wanted
+    assert waiting.resume(state, queue) == 1
+    assert len(studio.standing(held.item)) == 2
+    with state.read() as conn:
+        rows = conn.execute(sa.select(t.audit.c.detail).where(t.audit.c.action == "judgements.resumed")).scalars()
+        (told,) = [json.loads(row) for row in rows]
+    assert told == {"stored": 1, "known": 0, "refused": {}}
+    (other,) = queue.lease("ann", endpoint="phones")
+    studio.annotate(other.item, 3, "defect")
+    queue.submit(other.item, reader="ann", token=other.token, value="defect", key="l")
+    assert studio.item(other.item)[0] == "resolved"
+    assert waiting.resume(state, queue) == 1  # refused for good: the queue's own reader was first
+    assert len(studio.standing(other.item)) == 1
 
 
 def test_of_several_annotations_a_bad_one_costs_no_other(studio: Studio) -> None:

@@ -19,7 +19,7 @@ from tenure.seeds import fresh_token
 
 AT_ONCE = 200
 MOST_FAULTS = 20
-NOTHING_NEW = "nothing_new"
+NOTHING_NEW, LEASED = "nothing_new", "leased"
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -29,6 +29,7 @@ class Report(msgspec.Struct, kw_only=True):
         stored: new judgements; `late` of them came after the deadline, for training only, and `corrected` of them
             stand in place of an earlier form.
         known: stored by an earlier import, older than what is stored, or our own that came back.
+        waiting: kept until nobody reads their items; in a webhook alone.
         refused: code of the error -> how many.
         faults: the first 20 refusals in words.
     """
@@ -38,15 +39,18 @@ class Report(msgspec.Struct, kw_only=True):
     late: int = 0
     corrected: int = 0
     known: int = 0
+    waiting: int = 0
     refused: dict[str, int] = {}
     faults: list[str] = []
 
 
 def take(
     state: State, queue: ReviewQueue, endpoint: str, found: Iterable[Taken], *,
-    progress: Callable[[int], None] = lambda n: None,
+    progress: Callable[[int], None] = lambda n: None, held: list[Taken] | None = None,
 ) -> Report:  # fmt: skip
     """Store the judgements about an endpoint's items, 200 in one transaction.
+
+    With `held` those whose item somebody is reading now are put there instead of being refused.
 
     Raises:
         CaseError: the file cannot be read on; what came before is stored, and a second import goes on from there.
@@ -65,6 +69,9 @@ def take(
         for one, answer in zip(theirs, answers, strict=True):
             if isinstance(answer, TenureError) and answer.code == NOTHING_NEW:
                 report.known += 1
+            elif isinstance(answer, TenureError) and answer.code == LEASED and held is not None:
+                held.append(one)
+                report.waiting += 1
             elif isinstance(answer, TenureError):
                 refused[answer.code] += 1
                 if len(report.faults) < MOST_FAULTS:
@@ -104,12 +111,16 @@ def take_back(state: State, queue: ReviewQueue, endpoint: str, numbers: Iterable
     return report
 
 
+def pattern(number: str) -> str:
+    """Return what the keys of all judgements of an annotation are LIKE, escaped by a backslash."""
+    return "label\\_studio:%:" + number.replace("_", "\\_") + ":%"
+
+
 def _items_of(state: State, endpoint: str, number: str) -> set[str]:
     j, i = t.judgements.c, t.review_items.c
-    like = number.replace("_", "\\_")
     query = sa.select(j.item).join(t.review_items, i.id == j.item).where(i.endpoint == endpoint)
     with state.read() as conn:
-        rows = conn.execute(query.where(j.key.like(f"label\\_studio:%:{like}:%", escape="\\"), j.skip.is_(None)))
+        rows = conn.execute(query.where(j.key.like(pattern(number), escape="\\"), j.skip.is_(None)))
         return {str(item) for item in rows.scalars()}
 
 
