@@ -1,7 +1,8 @@
 """Mean gates on whole ramps of sticky units with heavy activity: false rollbacks stay rare, harm is found.
 
-The worlds are those of the count gates (statistics of section 1 of the specification); the values are lognormal
-and capped at their 99.9 % quantile. Everything after the draw is production code: sums, judge and family.
+The worlds are those of the count gates, in test_stats_gate.py; the values are lognormal and capped at their
+99.9 % quantile. Everything after the draw is production code: sums, judge and family. Where few units carry most
+requests the gate never arms: it is safe there, finds nothing, and says so; hence also a world of more even units.
 """
 
 from __future__ import annotations
@@ -56,15 +57,16 @@ class World:
 
 WORLDS = {
     "2,000 units": World(2000),
+    "2,000 even units": World(2000, activity=0.5),
     "200 units": World(200),
     "20,000 units": World(20_000),
     "by request": World(2000, assign="request"),
     "4 lines by epoch": World(4, assign="unit_epoch", activity=0.2),
 }
-EPOCHS = 100
+EPOCHS = 400
 FALSE = [
     pytest.param("2,000 units", 20_000, 4, 40, id="short-2,000"),
-    pytest.param("200 units", 20_000, 4, 40, id="short-200"),
+    pytest.param("2,000 even units", 20_000, 4, 60, id="short-even"),
     pytest.param("by request", 20_000, 8, 60, id="short-request"),
     pytest.param("4 lines by epoch", 20_000, 8, 60, id="short-lines"),
     *(
@@ -77,8 +79,9 @@ FALSE = [
 FOUND = [
     pytest.param("by request", 1.1, 25, id="short"),
     pytest.param("by request", 1.1, 400, id="request", marks=pytest.mark.slow),
-    pytest.param("2,000 units", 2.0, 400, id="2,000 units", marks=pytest.mark.slow),
-    pytest.param("20,000 units", 1.5, 100, id="20,000 units", marks=pytest.mark.slow),
+    pytest.param("2,000 even units", 1.5, 20, id="short-even"),
+    pytest.param("2,000 even units", 1.2, 400, id="2,000 even units", marks=pytest.mark.slow),
+    pytest.param("4 lines by epoch", 1.5, 400, id="4 lines by epoch", marks=pytest.mark.slow),
 ]
 
 
@@ -106,25 +109,29 @@ class Run:
             pooled = [np.zeros(0), np.zeros(0)]
             for look in range(step * self.world.looks, (step + 1) * self.world.looks):
                 at = look / looks
-                unit, hit, value = self.batch(step, at, self.world.requests // looks)
-                self.gather(step, unit + self.world.units * int(at * EPOCHS), hit, value, cells)
+                turn, hit, value = self.batch(step, at, at + 1.0 / looks)
+                self.gather(step, turn, hit, value, cells)
                 pooled = [np.concatenate([pooled[arm], value[hit == bool(arm)]]) for arm in (0, 1)]
                 self.naive = self.naive or z_test(pooled[1], pooled[0])
                 if self.judged(step):
                     return True
         return False
 
-    def batch(self, step: int, at: float, n: int) -> tuple[Ints, npt.NDArray[np.bool_], Floats]:
+    def batch(self, step: int, start: float, end: float) -> tuple[Ints, npt.NDArray[np.bool_], Floats]:
+        """Return what a stretch of time brings: (unit, epoch) as one number, whose, value."""
         world, share = self.world, self.plan.share(step)
+        n = int(world.requests * (end - start))
+        at = self.rng.uniform(start, end, n)
+        epoch = (at * EPOCHS).astype(np.int64)
         unit = self.rng.choice(world.units, n, p=self.activity / self.activity.sum())
         if world.assign == "request":
             hit = self.rng.random(n) < share
         elif world.assign == "unit":
             hit = self.draw[unit] < share
         else:
-            hit = self.epoch[unit, int(at * EPOCHS)] < share
+            hit = self.epoch[unit, epoch] < share
         value = self.rng.lognormal(self.level[unit], SPREAD) * (1.0 + world.trend * at)
-        return unit, hit, np.minimum(value * np.where(hit, self.harm, 1.0), CAP)
+        return unit + world.units * epoch, hit, np.minimum(value * np.where(hit, self.harm, 1.0), CAP)
 
     def gather(
         self, step: int, turn: Ints, hit: npt.NDArray[np.bool_], value: Floats, cells: Floats

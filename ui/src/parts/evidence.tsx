@@ -19,7 +19,9 @@ export function named(gate: string): { gate: string; slice: string } {
   return { gate: words(name.replace("mean:", "mean ").replace("reaction:", "reaction: ")), slice };
 }
 
-/** All verdicts of a step: of all requests first, then each slice on its own, one that fails or holds open. */
+const ORDER = ["fail", "wait", "no_data", "pass"];
+
+/** All verdicts of a step: of all requests first, then each slice on its own, folded away unless it fails. */
 export function EvidenceList({ verdicts, rollout }: { verdicts: Verdict[]; rollout: RolloutDetail }) {
   const slices = [...new Set(verdicts.map((v) => named(v.gate).slice).filter(Boolean))];
   const of = (slice: string) => verdicts.filter((v) => named(v.gate).slice === slice);
@@ -27,11 +29,10 @@ export function EvidenceList({ verdicts, rollout }: { verdicts: Verdict[]; rollo
     <>
       <div class="gates">{of("").map((v) => <Evidence key={v.gate} verdict={v} rollout={rollout} />)}</div>
       {slices.map((slice) => {
-        const outcomes = of(slice).map((v) => v.outcome);
-        const worst = ["fail", "wait", "no_data"].find((o) => outcomes.includes(o)) ?? "pass";
+        const worst = ORDER.map((o) => of(slice).find((v) => v.outcome === o)).find(Boolean);
         return (
-          <details key={slice} open={worst === "fail"}>
-            <summary>Where {slice} <Badge state={worst} /></summary>
+          <details key={slice} open={worst?.outcome === "fail"}>
+            <summary>Where {slice} {worst && <Badge {...outcome(worst, rollout)} />}</summary>
             <div class="gates">{of(slice).map((v) => <Evidence key={v.gate} verdict={v} rollout={rollout} />)}</div>
           </details>
         );
