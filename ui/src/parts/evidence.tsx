@@ -15,7 +15,8 @@ export function progress(numbers: Record<string, number>): number | null {
 
 /** A verdict's gate in words, and the slice that it is about; the empty text is all requests. */
 export function named(gate: string): { gate: string; slice: string } {
-  const [name = "", slice = ""] = gate.split(" @ ");
+  const [name = "", ...rest] = gate.split(" @ ");
+  const slice = rest.join(" @ ");
   return { gate: words(name.replace("mean:", "mean ").replace("reaction:", "reaction: ")), slice };
 }
 

@@ -21,6 +21,8 @@ from tenure.deploy.rollout.plan import Plan
 from tenure.scope.project import SliceSpec
 
 UNIT = "unit"
+LONGEST = 100
+"""Characters of a value; a longer one names no slice."""
 Texts = Mapping[str, Sequence[str | None]]
 """Field -> its value in each row, as text."""
 Mask = npt.NDArray[np.bool_]
@@ -72,7 +74,7 @@ def texts_of(plan: Plan, frames: Sequence[Frame]) -> Texts:
 
 
 def text_of(by: str, record: object, unit: object) -> str | None:
-    """Return a request's value of a field as slices spell it; None where it has none.
+    """Return a request's value of a field as slices spell it; None where it has none that can name a slice.
 
     Example:
         >>> text_of("new", {"new": True}, None), text_of("unit", None, "line 3"), text_of("x", {"x": None}, None)
@@ -83,7 +85,8 @@ def text_of(by: str, record: object, unit: object) -> str | None:
         value = unit
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, (str, int)) and value != "" else None
+    text = str(value) if isinstance(value, (str, int)) else ""
+    return text if 0 < len(text) <= LONGEST else None
 
 
 def parts_of(plan: Plan, record: object, unit: object, before: Sequence[str]) -> Iterator[str]:
