@@ -11,6 +11,9 @@ from tenure.demo.inspection.stage import Stage, outcomes
 from tenure.system import secret
 
 FORMAT = 1
+TOO_MANY = 0.01
+"""Share of photos without an answer from which on the machine is called too slow."""
+_WHO = {"person": "people", "model": "the model", "fallback": "the fallback"}
 
 
 def summary(stage: Stage) -> dict[str, Any]:
@@ -81,14 +84,17 @@ def tell(narrator: Narrator, found: dict[str, Any]) -> None:
 def sentences(found: dict[str, Any]) -> list[str]:
     """Return the summary as sentences."""
     everything, log = found["all"], found["log"]
-    by = ", ".join(f"{n:,} by {who}" for who, n in everything["by"].items())
+    by = ", ".join(f"{n:,} by {_WHO.get(who, who)}" for who, n in everything["by"].items() if who != "open")
+    still = everything["by"].get("open", 0)
     said = [
-        f"{everything['requests']:,} photos in {found['seconds']:.0f} s; decided: {by}.",
+        f"{everything['requests']:,} photos in {found['seconds']:.0f} s; decided: {by or 'none'}"
+        + (f"; of {still:,} the line heard no decision." if still else "."),
         f"{log['answered']:,} answers, {log['logged']:,} rows in the log, {log['lost']} lost, "
         f"{log['doubled']} doubled.",
     ]
     if found["faults"]:
         said.append("Without an answer: " + ", ".join(f"{n} {what}" for what, n in found["faults"].items()) + ".")
+    said += _too_slow(found)
     said += [_phase(name, found[name]) for name in ("before", "during", "after") if found[name]["requests"]]
     said += [*_bad(found), *_shock(found)]
     valid = [c["claim"] for c in found["certificates"] if c["state"] == "valid"]
@@ -103,6 +109,18 @@ def sentences(found: dict[str, Any]) -> list[str]:
     return [
         *said,
         f"Inspectors gave {judged:,} judgements, {wrong:,} of them wrong ({wrong / max(judged, 1):.1%}).",
+    ]
+
+
+def _too_slow(found: dict[str, Any]) -> list[str]:
+    """Say that the machine could not keep up, where that is why little was shown."""
+    lost = sum(found["faults"].values())
+    if lost <= TOO_MANY * found["all"]["requests"]:
+        return []
+    slower = max(0.1, round(found["speed"] / 3, 1))
+    return [
+        f"This machine was too busy for so many photos a second: {lost / found['all']['requests']:.0%} got no "
+        f"answer, and what depends on them could not be shown. A slower line shows more: --speed {slower:g}."
     ]
 
 
