@@ -76,6 +76,8 @@ def test_without_second_readings_there_is_no_claim_but_a_price(world: World) -> 
     world.judge(900)
     assert "certified" not in world.tick()
     assert "agreements read again" in world.lineage()["note"]
+    (line,) = world.auto.report(E)["lineages"]
+    assert line["agreements"] == {"bound": 0.02, "share": 1.0, "n": 0, "k": 0}
 
 
 def test_an_agreement_that_nobody_read_again_counts_as_an_error(world: World) -> None:

@@ -105,8 +105,19 @@ def _lineage(row: Mapping[str, Any]) -> dict[str, Any]:
         "missing": counts.missing,
         "pilot_seen": counts.seen,
         "reference": counts.reference,
+        "weighted": counts.weighted,
+        "agreements": _agreements(counts),
         "curve": lineage.curve(counts, grid, row["delta"]),
     }
+
+
+def _agreements(counts: lineage.Counts) -> dict[str, Any] | None:
+    """Return what second readings of agreements show, at the boldest threshold; None without a bound on them."""
+    again = counts.rereads
+    if again is None:
+        return None
+    n, k = (again.n[-1], again.k[-1]) if again.n else (0, 0)
+    return {"bound": again.bound, "share": again.share, "n": n, "k": k}
 
 
 def _rows(conn: Connection, table: sa.Table, endpoint: str, segment: str, *, limit: int) -> list[dict[str, Any]]:
