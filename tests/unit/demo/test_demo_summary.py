@@ -15,7 +15,8 @@ def found(*, faults: dict[str, int], speed: float = 1.0) -> dict[str, Any]:
     everything = nothing | {"requests": 1000, "by": {"fallback": 20, "model": 700, "open": 80, "person": 200}}
     return {
         "all": everything, "before": nothing, "during": nothing, "after": nothing, "seconds": 20.4,
-        "speed": speed, "log": {"answered": 1000, "logged": 1000, "lost": 0, "doubled": 0}, "faults": faults, "bad": None,
+        "speed": speed, "faults": faults, "bad": None,
+        "log": {"answered": 1000, "logged": 1000, "lost": 0, "doubled": 0},
         "shock": None, "no_alarm": None, "certificates": [], "level": "partial", "why_not_higher": "max",
         "inspectors": {"ann": {"judged": 10, "wrong": 1}},
     }  # fmt: skip
