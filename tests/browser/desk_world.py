@@ -123,12 +123,14 @@ class World:
 
 
 def shot(page: Any, name: str) -> None:
-    """Keep a picture of the page at three widths where `TENURE_SCREENSHOTS` names a folder."""
+    """Keep pictures of the page, light and dark at three widths, where `TENURE_SCREENSHOTS` names a folder."""
     if SHOTS:
-        for width in (1600, 1000, 400):
-            page.set_viewport_size({"width": width, "height": 1000})
-            page.wait_for_timeout(150)  # a picture for people, nothing is asserted
-            page.screenshot(path=f"{SHOTS}/{name}-{width}.png", full_page=True)
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            for width in (1600, 1000, 400):
+                page.set_viewport_size({"width": width, "height": 1000})
+                page.wait_for_timeout(150)  # a picture for people, nothing is asserted
+                page.screenshot(path=f"{SHOTS}/{name}-{scheme}-{width}.png", full_page=True)
         page.set_viewport_size({"width": 1600, "height": 1000})
 
 

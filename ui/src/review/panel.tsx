@@ -57,8 +57,8 @@ export function Lights({ light, setLight, zoom, fit, hidden, setHidden, beside, 
       {slider("brightness", "Brightness")}
       {slider("contrast", "Contrast")}
       {slider("gamma", "Gamma")}
-      <button onClick={() => setLight({ brightness: 1, contrast: 1, gamma: 1 })}>Reset light</button>
       <span class="row">
+        <button onClick={() => setLight({ brightness: 1, contrast: 1, gamma: 1 })}>Reset light</button>
         <button aria-label="Zoom out" onClick={() => zoom(0.8)}>−</button>
         <button aria-label="Zoom in" onClick={() => zoom(1.25)}>+</button>
         <button onClick={fit}>Fit</button>

@@ -43,7 +43,8 @@ def count(conn: Connection, endpoint: str, *, now_us: int) -> Counts:
 def readers(conn: Connection, endpoint: str) -> tuple[ReaderStats, ...]:
     """Return each reader's work; judgements that were taken back are left out."""
     newer = t.judgements.alias()
-    stands = ~sa.exists().where(newer.c.item == _J.item, newer.c.supersedes == _J.id)
+    replaced = sa.select(newer.c.supersedes).where(newer.c.supersedes.is_not(None))
+    stands = _J.id.not_in(replaced)  # one pass: PostgreSQL may look each of them up among all others
     reread = sa.and_(_J.role == "reader", _I.state == "resolved", _I.source.in_(("agreed", "adjudicated")))
     query = (
         sa.select(
