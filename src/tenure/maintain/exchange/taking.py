@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -113,7 +114,7 @@ def take_back(state: State, queue: ReviewQueue, endpoint: str, numbers: Iterable
 
 def pattern(number: str) -> str:
     """Return what the keys of all judgements of an annotation are LIKE, escaped by a backslash."""
-    return "label\\_studio:%:" + number.replace("_", "\\_") + ":%"
+    return "label\\_studio:%:" + re.sub(r"([\\%_])", r"\\\1", number) + ":%"
 
 
 def _items_of(state: State, endpoint: str, number: str) -> set[str]:
