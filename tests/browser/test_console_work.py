@@ -104,7 +104,7 @@ def test_accepting_takes_the_suggestion_with_its_boxes(page: Any, console: Conso
 def test_skip_and_undo_by_keyboard(page: Any, console: Console) -> None:
     open_review(page, console)
     page.keyboard.press("s")
-    page.get_by_role("dialog", name="Skip: why?").wait_for()
+    page.get_by_role("dialog", name="Skip or escalate: why?").wait_for()
     page.keyboard.press("2")
     page.get_by_role("dialog").wait_for(state="hidden")
     assert [r["skip"] for r in stored(page, console, 1)] == ["not sure"]
