@@ -18,6 +18,9 @@ from tenure.errors import TenureError
 
 PARTS = Path(__file__).with_name("log_kill_parts.py")
 
+DRAIN_S = 600
+"""Most seconds to seal what is left: a keeper that was often killed leaves hundreds of small segments."""
+
 
 class Writer:
     """A writer process and what it has acknowledged."""
@@ -140,7 +143,12 @@ def kill_randomly(folder: Path, seed: int, rounds: int) -> tuple[set[tuple[int, 
 
 
 def check_nothing_lost_nothing_doubled(folder: Path, acked: set[tuple[int, int]]) -> None:
-    assert start("keeper", str(folder), "drain").wait(timeout=300) == 0
+    keeper = start("keeper", str(folder), "drain")
+    try:
+        assert keeper.wait(timeout=DRAIN_S) == 0
+    finally:
+        keeper.kill()
+        keeper.wait()
     assert segments(folder / "spool") == [], "a segment was never sealed"
     log = Log(folder)
     seen = rows_of(log)
