@@ -153,8 +153,8 @@ def main() -> int:
     else:
         print("\nMAPIE did not take part; --peers installs it")
     told.out.parent.mkdir(parents=True, exist_ok=True)
-    body = {"draws": runs, "family": told.family, "delta": d.DELTA, "peers": list(peer.PINS) if python else [], "rows": rows,
-            "shifts": moved, "audits": ends}  # fmt: skip
+    body = {"draws": runs, "family": told.family, "delta": d.DELTA, "peers": list(peer.PINS) if python else [],
+            "rows": rows, "shifts": moved, "audits": ends}  # fmt: skip
     told.out.write_text(json.dumps(body, indent=1) + "\n")
     print(f"\nfigures: {told.out}")
     return int(any(r["false"]["tenure"] > limit for r in rows))

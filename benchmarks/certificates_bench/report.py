@@ -8,7 +8,8 @@ Row = dict[str, Any]
 ENDS = {"revoke": "revoked", "renew": "renewed"}
 
 NAMES = {
-    "tenure": "tenure", "even": "tenure, four even starts", "mapie": "MAPIE, one look", "mapie_peeked": "MAPIE, each batch",
+    "tenure": "tenure", "even": "tenure, four even starts", "mapie": "MAPIE, one look",
+    "mapie_peeked": "MAPIE, each batch",
     "mapie_grid": "MAPIE on tenure's grid, one look", "mapie_grid_peeked": "MAPIE on tenure's grid, each batch",
     "naive": "plug-in, one look", "naive_peeked": "plug-in, each batch",
 }  # fmt: skip
