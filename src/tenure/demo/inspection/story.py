@@ -238,8 +238,14 @@ def _roll_out(stage: Stage, name: str, *, cap_s: float) -> dict[str, Any]:
     if not stage.until(ended, cap_s=cap_s):
         operator.command(number, "cancel", "no time left in this story")
     found = operator.rollout(number)
-    stage.tell.say(f"{name} {found['state'].replace('_', ' ')}: {found['reason'][:220]}")
+    stage.tell.say(f"{name} {_end(found)}")
     return _rollout_facts(stage, found, begin=begin, version=version)
+
+
+def _end(found: dict[str, Any]) -> str:
+    if found["state"] == "completed":  # the reason counts the requests of the last step, which is over at once
+        return f"is in force: {found['reason'].rpartition('; ')[2]}"
+    return f"{found['state'].replace('_', ' ')}: {found['reason'][:220]}"
 
 
 def _step(rung: dict[str, Any]) -> str:
