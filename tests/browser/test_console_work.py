@@ -215,7 +215,7 @@ def test_an_operator_starts_pauses_and_resumes_a_rollout(page: Any, console: Con
     page.goto(f"{console.url}/#/e/phones/rollout")
     page.get_by_role("button", name="Start a rollout").click()
     dialog = page.get_by_role("dialog", name="Start a rollout on phones")
-    dialog.get_by_label("Version").select_option("scratch-2@b07d55e1")
+    dialog.get_by_role("combobox", name="Version").select_option("scratch-2@b07d55e1")
     dialog.get_by_role("button", name="Start now").click()
     page.locator(".rung.here", has_text="Shadow").wait_for()
     for verb, then in (("Pause", "paused"), ("Resume", "running")):
