@@ -14,7 +14,7 @@ def story(real_data: Path) -> dict:
     tiles = real_data / "images" / "magnetic_tile"
     if not (tiles / "index.jsonl").is_file():
         pytest.skip(f"the magnetic tiles are not at {tiles}")
-    return command.run(once=True, seed=1, photos=tiles)
+    return command.run(once=True, seed=1, photos=tiles, speed=4.0)
 
 
 def test_a_weak_model_stays_below_partial_and_the_reason_is_said(story: dict) -> None:
