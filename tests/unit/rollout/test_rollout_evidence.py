@@ -28,7 +28,7 @@ from rollout_rig import (
 from tenure.clock import ManualClock
 from tenure.data.records import Status
 from tenure.data.state import State
-from tenure.deploy.rollout import evidence, labels
+from tenure.deploy.rollout import advance, describe, evidence, labels
 from tenure.deploy.rollout.counts import MISSING, OUTSTANDING, REQUESTS, SWITCHED
 from tenure.deploy.rollout.ledger import Rollouts
 from tenure.deploy.rollout.observed import observed
@@ -166,13 +166,13 @@ def test_labels_of_the_shadow_step(any_state: State) -> None:
             if shadow is not None:
                 answer(conn, f"i{number}", V2, shadow, role="shadow")
         made.count_labels(conn, now)
-        assert labels.labels(conn, now, any_state.now_us()) == 3  # the candidate answered three of the four
+        assert labels.labels(conn, now, any_state.now_us()) == (3, 0)  # the candidate answered three of the four
     assert counts(made, "wrong_decision") == {(0, 0.5): (2, 0, 3, 3)}
 
 
 def test_labels_count_up_to_the_oldest_open_request(any_state: State, clock: ManualClock) -> None:
     """Agreements are judged at once and disagreements twice: in order of arrival a bad version looks perfect."""
-    made = started(any_state, plan(SHADOW, FIVE, ALL, gates=(WRONG,)))
+    made = started(any_state, plan(Step(shadow=1.0, min_labels=3), FIVE, ALL, gates=(WRONG,)))
     now = made.active(None, NAME)
     assert now is not None
     with any_state.begin() as conn:
@@ -183,12 +183,15 @@ def test_labels_count_up_to_the_oldest_open_request(any_state: State, clock: Man
     clock.advance(10.0)
     with any_state.begin() as conn:
         made.count_labels(conn, now)
-        assert labels.labels(conn, now, any_state.now_us()) == 1
+        assert labels.labels(conn, now, any_state.now_us()) == (1, 2)
+        held = describe.progress(conn, now, any_state.now_us())
+    waits = advance.waits(now, (), held, any_state.now_us())
+    assert "2 judged ones wait for an older request that is still to be judged" in waits[0]
     assert counts(made, "wrong_decision") == {(0, 0.5): (0, 0, 1, 1)}
     clock.advance(labels.PATIENCE_US / 1e6)
     with any_state.begin() as conn:
         made.count_labels(conn, now)
-        assert labels.labels(conn, now, any_state.now_us()) == 3
+        assert labels.labels(conn, now, any_state.now_us()) == (3, 0)
     assert counts(made, "wrong_decision") == {(0, 0.5): (0, 0, 3, 3)}
 
 

@@ -55,6 +55,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         requests: of both versions in this step.
         labels: judged requests of the candidate in this step.
+        behind: judged ones that do not count yet, since an older request is still to be judged.
         approved: an operator approved this step, and nothing moved since (R7).
         accepted: gates whose hold an operator has answered by resuming.
         silence_us: since an operator last looked at the rollout.
@@ -62,6 +63,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     requests: int = 0
     labels: int = 0
+    behind: int = 0
     approved: bool = False
     accepted: frozenset[str] = frozenset()
     silence_us: int = 0
@@ -139,7 +141,9 @@ def waits(rollout: Rollout, verdicts: Sequence[Verdict], progress: Progress, now
             f"{missing:,.0f} more requests of both versions (the step wants {step.min:,} times its share)"
         )
     if progress.labels < step.min_labels:
-        found.append(f"{step.min_labels - progress.labels:,} more judged requests of {rollout.candidate}")
+        wanted = f"{step.min_labels - progress.labels:,} more judged requests of {rollout.candidate}"
+        late = f" ({progress.behind:,} judged ones wait for an older request that is still to be judged)"
+        found.append(wanted + (late if progress.behind else ""))
     left = step.bake - max(0, now_us - rollout.step_started_us) / 1e6
     if left > 0:
         found.append(f"{left:,.0f} s more of the {step.bake:,.0f} s that the step lasts")

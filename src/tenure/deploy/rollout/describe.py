@@ -64,9 +64,11 @@ def progress(conn: Connection, rollout: Rollout, now_us: int) -> Progress:
     mine = (e.rollout == rollout.id, e.step == rollout.step, e.gate == REQUESTS)
     requests = int(conn.execute(sa.select(sa.func.sum(e.n1 + e.n0)).where(*mine)).scalar() or 0)
     wanted = rollout.plan.steps[rollout.step].min_labels
+    counted, behind = labels.labels(conn, rollout, now_us) if wanted else (0, 0)
     return Progress(
         requests=requests,
-        labels=labels.labels(conn, rollout, now_us) if wanted else 0,
+        labels=counted,
+        behind=behind,
         approved=store.approved_by(conn, rollout) is not None,
         accepted=store.accepted(conn, rollout),
         silence_us=now_us - store.looked_us(conn, rollout) if rollout.plan.operator_silence else 0,

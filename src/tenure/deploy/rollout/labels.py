@@ -94,21 +94,22 @@ def _of_part(rollout: Rollout, mature: Sequence[Drawn], part: str) -> list[Count
     return [*_tally(rollout, known, sliced(WRONG, part)), *gone]
 
 
-def labels(conn: Connection, rollout: Rollout, now_us: int) -> int:
-    """Return how many labels the step has, of requests since it began and up to the front.
+def labels(conn: Connection, rollout: Rollout, now_us: int) -> tuple[int, int]:
+    """Return how many labels the step has, of requests since it began: up to the front, and behind it.
 
     In the shadow: those that the candidate answered too. While requests are shared: of both versions, so that the
     count does not tell which version a request went to.
     """
+    counts = sa.case((_I.created_us < front_us(conn, rollout, now_us), 1), else_=0)
     query = (
-        sa.select(sa.func.count())
+        sa.select(sa.func.count(), sa.func.sum(counts))
         .select_from(t.review_items)
         .where(_I.rollout == rollout.id, _I.state == "resolved", _I.created_us >= rollout.step_started_us)
-        .where(_I.created_us < front_us(conn, rollout, now_us))
     )
     if rollout.plan.is_shadow(rollout.step):
         query = query.where(sa.exists().where(_P.item == _I.id, _P.version == rollout.candidate))
-    return int(conn.execute(query).scalar_one())
+    every, counted = conn.execute(query).one()
+    return int(counted or 0), int(every) - int(counted or 0)
 
 
 def maturity_us(rollout: Rollout) -> int:
