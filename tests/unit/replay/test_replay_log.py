@@ -40,8 +40,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made.register("m@2", model(wrong_above=0.9))
     made.put_in_force("m@1")
     made.controller.start()
-    worker = Worker(made)
-    made.services.rollouts.start("phones", "m@2", by="ann")
+    with pytest.MonkeyPatch.context() as fixed:  # who gets which version is drawn by these: the same each time
+        for module in ("serving.predict.journal", "rollout.starting"):
+            fixed.setattr(f"tenure.deploy.{module}.fresh_u64", lambda: 20_240_607)
+        worker = Worker(made)
+        made.services.rollouts.start("phones", "m@2", by="ann")
     made.controller.react()
     for _ in range(4):
         made.serve(worker, made.cases(50))
