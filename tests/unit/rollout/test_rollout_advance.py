@@ -121,6 +121,8 @@ def test_few_units_cannot_be_split_by_unit() -> None:
     assert "begin at a share of" in problems(plan(assign="unit"), units=1000)[0]
     assert problems(sticky, units=1000) == []
     assert problems(plan(assign="unit_epoch"), units=4) == []
+    whole = plan(ALL, gates=(GateSpec(bad="failed"),), assign="unit")  # nothing is split, and nobody is there yet
+    assert all("units" not in told for told in problems(whole, units=0))
 
 
 @pytest.mark.parametrize("case", ["new", "assist", "replace"])

@@ -301,9 +301,11 @@ def _of_units(plan: Plan, units: int | None) -> list[Fault]:
             f"(a step needs {MIN_UNITS} units of the candidate)"
         )
         return [("assign", why)]
-    said = (
-        "{share:.3g} of {units:,} units are {of:.0f} of the candidate and a step needs {least}: "
-        "begin at a share of {start:.3g} or use assign: request or unit_epoch"
-    )
-    known = {"units": units, "least": MIN_UNITS, "start": MIN_UNITS / units}
-    return [(f"steps[{n}]", said.format(share=share, of=units * share, **known)) for n, share in few]
+    return [
+        (
+            f"steps[{n}]",
+            f"{share:.3g} of {units:,} units are {units * share:.0f} of the candidate and a step needs "
+            f"{MIN_UNITS}: begin at a share of {MIN_UNITS / units:.3g} or use assign: request or unit_epoch",
+        )
+        for n, share in few
+    ]
