@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
+from tenure.deploy.automation import readings
 from tenure.scope.project import Review
 from tenure.seeds import draw
 from tenure.stats import certificate
@@ -92,13 +93,7 @@ def first_readings(conn: Connection, ids: Sequence[str]) -> dict[str, sa.RowMapp
     """Return the first standing reading of each item that has one."""
     j = t.judgements.c
     query = sa.select(t.judgements).where(j.item.in_(ids)).order_by(j.id)
-    rows = list(conn.execute(query).mappings())
-    replaced = {row["supersedes"] for row in rows}
-    found: dict[str, sa.RowMapping] = {}
-    for row in rows:
-        if row["role"] == "reader" and row["skip"] is None and row["id"] not in replaced:
-            found.setdefault(row["item"], row)
-    return found
+    return readings.first(list(conn.execute(query).mappings()))
 
 
 def drawn(conn: Connection, ids: Sequence[str], share: float) -> set[str]:

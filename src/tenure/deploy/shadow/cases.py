@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
+from tenure.deploy.automation import readings
 from tenure.deploy.automation.items import fair
 from tenure.types import Box, Value
 
@@ -130,22 +131,14 @@ def _answers(conn: Connection, endpoint: str, since_us: int) -> dict[str, list[s
 
 
 def _first_readings(conn: Connection, endpoint: str, since_us: int) -> dict[str, tuple[str, str]]:
-    """Return item -> (value, regions) of its first blind reader; a correction keeps the reader's place."""
+    """Return item -> (value, regions) of its first blind reader."""
     j, i = t.judgements.c, t.review_items.c
     query = (
-        sa.select(j.id, j.item, j.value, j.regions, j.skip, j.supersedes)
+        sa.select(j.id, j.item, j.role, j.value, j.regions, j.skip, j.supersedes)
         .join(t.review_items, i.id == j.item)
         .where(i.endpoint == endpoint, i.created_us >= since_us)
         .where(j.role == "reader", j.blind == 1)
         .order_by(j.id)
     )
-    rows = conn.execute(query).all()
-    replaced = {row.supersedes for row in rows}
-    places: dict[int, int] = {}
-    first: dict[str, tuple[int, str, str]] = {}
-    for row in rows:
-        place = places[row.id] = places.get(row.supersedes, row.id)
-        stands = row.skip is None and row.id not in replaced
-        if stands and (row.item not in first or place < first[row.item][0]):
-            first[row.item] = place, row.value, row.regions
-    return {item: (value, regions) for item, (_, value, regions) in first.items()}
+    first = readings.first(list(conn.execute(query).mappings()))
+    return {item: (row["value"], row["regions"]) for item, row in first.items()}
