@@ -146,26 +146,29 @@ def issue(
 def claim(values: Mapping[str, Any], counts: lineage.Counts, *, attempt: int) -> str:
     """Say what the certificate claims, against what, and until when."""
     what = "answers" if values["side"] == "*" else f"answers {values['side']!r}"
-    again = " (disagreements were read again)" if counts.single and not counts.single_wrong else ""
+    against, seen = _reference(values, counts)
     end_day = datetime.fromtimestamp(values["expires_us"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
     most = f" or {values['decisions']} decisions" if values["decisions"] else ""
     drawn = ", each weighted by one over its chance to be drawn" if counts.weighted else ""
-    against, again = f"{counts.reference}{again}", ""
-    if (more := counts.rereads) is not None:
-        j = counts.n.index(values["n"])
-        against, again = (
-            "adjudicated truth",
-            (
-                f" and {more.k[j]} in {more.n[j]} agreements that a second person read blind"
-                f" (bounds {100 * lineage.left(counts, values['bound']):.3g} % and {100 * more.bound:.3g} %)"
-            ),
-        )
     return (
         f"With {100 * (1 - values['delta']):g} % confidence, {_risk(values, counts, what)}, judged "
-        f"against {against}: {values['k']} errors in {values['n']} blind labels{drawn}{again}, "
+        f"against {against}: {values['k']} errors in {values['n']} blind labels{drawn}{seen}, "
         f"attempt {attempt}. "
         f"It holds while cases come from the same source, at most until {end_day}{most}."
     )
+
+
+def _reference(values: Mapping[str, Any], counts: lineage.Counts) -> tuple[str, str]:
+    """Say against what the answers were judged, and what second readings of agreements found."""
+    if (again := counts.rereads) is None:
+        told = " (disagreements were read again)" if counts.single and not counts.single_wrong else ""
+        return f"{counts.reference}{told}", ""
+    j, left = counts.n.index(values["n"]), lineage.left(counts, values["bound"])
+    seen = (
+        f" and {again.k[j]} in {again.n[j]} agreements that a second person read blind"
+        f" (bounds {100 * left:.3g} % and {100 * again.bound:.3g} %)"
+    )
+    return "adjudicated truth", seen
 
 
 def _risk(values: Mapping[str, Any], counts: lineage.Counts, what: str) -> str:
