@@ -9,8 +9,8 @@ from typing import Any
 
 from tenure.errors import ModelError
 from tenure.model.formats import extras
-from tenure.model.formats.contributions import explained, tried
-from tenure.model.formats.tabular import Kind, Raw, Tabular, columns_of, confidence_of, wide_features_of
+from tenure.model.formats.contributions import tried
+from tenure.model.formats.tabular import Kind, Raw, Tabular, confidence_of, wide_features_of
 from tenure.types import Failed, Prediction
 
 ENDINGS = (".txt",)
@@ -56,11 +56,10 @@ class LightgbmModel(Tabular):
         if rows.shape[1] != self._booster.num_feature():
             raise ModelError(f"{self.file} takes {self._booster.num_feature()} features, got {rows.shape[1]}")
         raw = Raw(self._kind, self._booster.predict(rows, num_threads=1))
-        if not self.contributions:
-            return self.answers(raw)
-        labels = self.classes(raw) if self._kind == "probability" else ()
-        return explained(
-            self.answers(raw), self._explain(rows), names=columns_of(batch, self._features), labels=labels
+        return (
+            self.moved(raw, self._explain(rows), batch, self._features)
+            if self.contributions
+            else self.answers(raw)
         )
 
     def _explain(self, rows: Any) -> Any:

@@ -20,8 +20,8 @@ import numpy as np
 from tenure.errors import ModelError
 from tenure.model.columns import Columns
 from tenure.model.formats import extras
-from tenure.model.formats.contributions import explained, linear, refused
-from tenure.model.formats.tabular import MAX_BYTES, Raw, Tabular, columns_of, confidence_of, wide_features_of
+from tenure.model.formats.contributions import linear, refused
+from tenure.model.formats.tabular import MAX_BYTES, Raw, Tabular, confidence_of, wide_features_of
 from tenure.model.trust import NOTHING
 from tenure.scope.project import Trust
 from tenure.types import Failed, Prediction
@@ -69,11 +69,10 @@ class SklearnModel(Tabular):
         """Answer a batch of records or of arrays of features."""
         rows = self._table(batch) if self._as_table else wide_features_of(batch, self._features, self.file)
         raw = self._run(rows)
-        if self._explain is None:
-            return self.answers(raw)
-        labels = self.classes(raw) if raw.kind in ("probability", "margin") else ()
-        return explained(
-            self.answers(raw), self._explain(rows), names=columns_of(batch, self._features), labels=labels
+        return (
+            self.answers(raw)
+            if self._explain is None
+            else self.moved(raw, self._explain(rows), batch, self._features)
         )
 
     def _table(self, batch: list[Any]) -> Any:

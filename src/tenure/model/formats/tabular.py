@@ -25,6 +25,7 @@ from tenure.errors import ModelError
 from tenure.model.answer import Scores
 from tenure.model.columns import Columns, Rows, matrix
 from tenure.model.contents import safe_path
+from tenure.model.formats.contributions import explained
 from tenure.model.manifest import Confidence
 from tenure.types import Failed, Image, Prediction, Record
 
@@ -92,6 +93,13 @@ class Tabular:
         if raw.kind == "number":
             return [_number(value) for value in raw.values.reshape(-1).tolist()]
         return [Prediction(str(value)) for value in raw.values.reshape(-1).tolist()]
+
+    def moved(
+        self, raw: Raw, parts: Array, batch: Sequence[Any], names: Sequence[str]
+    ) -> Sequence[Prediction | Failed]:
+        """Return a model's numbers as answers with what moved them; `parts` as in `contributions.explained`."""
+        labels = self.classes(raw) if raw.kind in ("probability", "margin") else ()
+        return explained(self.answers(raw), parts, names=columns_of(batch, names), labels=labels)
 
     def classes(self, raw: Raw) -> tuple[str, ...]:
         """Return the classes' names, which no batch changes."""

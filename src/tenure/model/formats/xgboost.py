@@ -12,8 +12,8 @@ import numpy as np
 
 from tenure.errors import ModelError
 from tenure.model.formats import extras
-from tenure.model.formats.contributions import explained, refused, tried
-from tenure.model.formats.tabular import Kind, Raw, Tabular, columns_of, confidence_of, features_of, softmax
+from tenure.model.formats.contributions import refused, tried
+from tenure.model.formats.tabular import Kind, Raw, Tabular, confidence_of, features_of, softmax
 from tenure.types import Failed, Prediction
 
 ENDINGS = (".json", ".ubj")
@@ -70,11 +70,10 @@ class XgboostModel(Tabular):
             rows, predict_type="margin" if linear else "value", validate_features=False
         )
         raw = Raw(self._kind, self._linked(values), levels=self._levels)
-        if not self.contributions:
-            return self.answers(raw)
-        labels = self.classes(raw) if self._kind in ("probability", "margin") else ()
-        return explained(
-            self.answers(raw), self._explain(rows), names=columns_of(batch, self._features), labels=labels
+        return (
+            self.moved(raw, self._explain(rows), batch, self._features)
+            if self.contributions
+            else self.answers(raw)
         )
 
     def _explain(self, rows: Any) -> Any:
