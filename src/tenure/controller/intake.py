@@ -185,8 +185,8 @@ def _asking(group: Sequence[Frame], rows: Rows) -> list[Frame]:
     asks = _asks(rows.columns)
     if not asks.any():
         return []
-    ends = np.cumsum([frame.rows for frame in group])
-    counts = np.diff(np.concatenate([[0], np.cumsum(asks)[ends - 1]]))
+    before = np.concatenate([[0], np.cumsum(asks)])  # how many ask before each row
+    counts = np.diff(before[np.cumsum([0, *(frame.rows for frame in group)])])
     return [frame for frame, count in zip(group, counts, strict=True) if count]
 
 

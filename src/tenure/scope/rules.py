@@ -6,7 +6,7 @@ A project built in Python goes through the same rules; only the reader adds line
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tenure.errors import ProjectError
@@ -14,6 +14,7 @@ from tenure.scope import gates
 from tenure.scope.condition import fields_of
 from tenure.scope.hosts import allowed
 from tenure.scope.project import (
+    Automation,
     EndpointSpec,
     Field,
     Output,
@@ -257,16 +258,14 @@ def _automation(spec: EndpointSpec, output: Output, place: str, *, case: str) ->
             f"full from the first day is for case: new, which replaces nobody; expected assist, case is {case}"
         )
         yield Fault(f"{at}.start", message, ("scope.case",))
-    if _earns(spec) and not auto.sides and auto.errors is None:
+    if _earns(auto) and not auto.sides and auto.errors is None:
         message = f"max: {auto.max} needs a bound: errors for all automated answers, or sides by label"
         yield Fault(f"{at}.max", message, bounds)
     yield from _agreements(spec, at, f"{place}.review")
     yield from _loss(spec, output, place)
     near = (f"{place}.output", "scope.y")
     for key, table in ((f"{at}.sides", auto.sides), (f"{place}.review.costs", spec.review.costs)):
-        for label in table:
-            if output.labels and label not in output.labels:
-                yield Fault(f"{key}.{label}", f"expected one of the labels {', '.join(output.labels)}", near)
+        yield from _labels(table, output, key, near)
     yield from _segments(spec, output, f"{at}.segments")
 
 
@@ -284,15 +283,18 @@ def _segments(spec: EndpointSpec, output: Output, at: str) -> Iterator[Fault]:
             yield Fault(f"{place}.errors", "expected either errors or sides, not both", (f"{place}.sides",))
         if LEVELS.index(promise.max) < LEVELS.index(promise.start):
             yield Fault(f"{place}.max", f"{promise.max} is below start: {promise.start}", ())
-        earns = promise.max in ("partial", "full") and promise.start != "full"
-        if earns and not promise.sides and promise.errors is None:
+        if _earns(promise) and not promise.sides and promise.errors is None:
             yield Fault(f"{place}.max", f"max: {promise.max} needs a bound: errors or sides", ())
-        for label in told.sides:
-            if output.labels and label not in output.labels:
-                expected = ", ".join(output.labels)
-                yield Fault(f"{place}.sides.{label}", f"expected one of the labels {expected}", ())
+        yield from _labels(told.sides, output, f"{place}.sides", ())
     if not segments.values or "" in segments.values:
         yield Fault(f"{at}.values", "expected at least one value, and none that is empty")
+
+
+def _labels(table: Iterable[str], output: Output, at: str, near: tuple[str, ...]) -> Iterator[Fault]:
+    """Yield the keys of a table by label that are none of the labels."""
+    for label in table:
+        if output.labels and label not in output.labels:
+            yield Fault(f"{at}.{label}", f"expected one of the labels {', '.join(output.labels)}", near)
 
 
 def _segment_field(spec: EndpointSpec, by: str, at: str) -> Iterator[Fault]:
@@ -334,7 +336,7 @@ def _loss(spec: EndpointSpec, output: Output, place: str) -> Iterator[Fault]:
             yield Fault(f"{at}.{name}", f"needs an output with {needs[name]}", near)
     if loss.tolerance is not None and loss.tolerance < 0.0:
         yield Fault(f"{at}.tolerance", f"expected at least 0, got {loss.tolerance:g}", ())
-    if _earns(spec) and output.kind == "number" and loss.tolerance is None:
+    if _earns(spec.automation) and output.kind == "number" and loss.tolerance is None:
         yield Fault(
             f"{place}.automation.max", "a number needs automation.loss.tolerance: how far off is wrong", near
         )
@@ -413,9 +415,9 @@ def _threshold(threshold: Threshold, place: str) -> Iterator[Fault]:
         yield Fault(place, "expected either above or below; write two thresholds for a band")
 
 
-def _earns(spec: EndpointSpec) -> bool:
+def _earns(auto: Automation) -> bool:
     """Say whether automation is to be earned; a new capability that starts at `full` replaces nobody."""
-    return spec.automation.max in ("partial", "full") and spec.automation.start != "full"
+    return auto.max in ("partial", "full") and auto.start != "full"
 
 
 def _automates(spec: EndpointSpec) -> bool:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 from serving_world import LABELS, World, ask
 
+from tenure.deploy.serving.http import many, many_in
 from tenure.deploy.serving.http.app import data_app
-from tenure.deploy.serving.predict import many, many_in
 from tenure.deploy.serving.predict.core import Core, guard
 from tenure.errors import BusyError
 from tenure.model.pipeline import Pipeline

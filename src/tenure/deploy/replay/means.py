@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tenure.deploy.rollout.counts import Moments
-from tenure.deploy.rollout.values import STEPS, scale
+from tenure.deploy.rollout.values import on_grid
 from tenure.scope.project import GateSpec
 from tenure.stats.means import Sums, unit_sums
 
@@ -50,11 +50,8 @@ class Means:
             chance: (rows,) of such an answer to be in the log.
             units: (unit, epoch) of each row; a unit of 0 was drawn by itself.
         """
-        low, high = spec.floor, spec.floor + scale(spec) * STEPS
-        there = ~np.isnan(values)
-        steps = np.rint((np.clip(np.where(there, values, low), low, high) - low) / scale(spec)).astype(np.int64)
+        steps, there, capped = on_grid(spec, values)
         weights = np.rint(WEIGHT / chance).astype(np.int64)
-        capped = there & ((values < low) | (values > high))
         for i, (arm, n, y) in enumerate(zip(hit.tolist(), weights.tolist(), steps.tolist(), strict=True)):
             key = (step, name, int(arm))
             self._beyond[key][0] += int(capped[i])

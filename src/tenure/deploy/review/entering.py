@@ -68,7 +68,6 @@ def _item(item: NewItem, number: int, terms: Terms) -> dict[str, object]:
         "blind": int(item.blind),
         "pending": int(item.pending),
         "lottery": int(item.lottery),
-        "segment": item.segment,
         "record": None if item.record is None else dumps(item.record),
     }
 

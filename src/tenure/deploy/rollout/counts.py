@@ -59,6 +59,11 @@ def sliced(gate: str, part: str) -> str:
     return f"{gate}{_AT}{part}" if part else gate
 
 
+def within(gate: str) -> str:
+    """Return how the names of a gate in all its slices begin."""
+    return f"{gate}{_AT}"
+
+
 def unsliced(name: str) -> tuple[str, str]:
     """Return (gate, slice) of a name; the slice of all requests is the empty text.
 

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from tenure.data import tables as t
 from tenure.deploy.rollout import moments
 from tenure.deploy.rollout.advance import Rollout
-from tenure.deploy.rollout.counts import REQUESTS, SWITCHED, Count, sliced
+from tenure.deploy.rollout.counts import REQUESTS, SWITCHED, Count, sliced, within
 from tenure.deploy.rollout.observed import SEEN, Observed, Touch
 from tenure.deploy.rollout.plan import Plan
 from tenure.stats.gate import conditional_share
@@ -71,7 +71,7 @@ def _add(conn: Connection, rollout: Rollout, seen: Observed, part: str, now_us: 
 
 def replace(conn: Connection, number: str, gates: Sequence[str], new: Iterable[Count]) -> None:
     """Write the evidence of gates, also within slices, anew; its rows are all still there."""
-    mine = [_E.gate.in_(gates), *(_E.gate.startswith(sliced(gate, "x")[:-1]) for gate in gates)]
+    mine = [_E.gate.in_(gates), *(_E.gate.startswith(within(gate)) for gate in gates)]
     conn.execute(t.evidence.delete().where(_E.rollout == number, sa.or_(*mine)))
     for count in new:
         increase(conn, number, count)

@@ -163,8 +163,8 @@ def _is_bad(gate: str, columns: Columns) -> Mask:
 
 def _means(rollout: Rollout, columns: Columns, mine: Mask, alone: Mask) -> dict[str, Values]:
     """Return what the rows of the step say of each mean that the log itself shows."""
-    wanted = [g for g in rollout.plan.gates if g.mean and logged(g, columns) is not None]
-    if not wanted:
+    told = [(gate, logged(gate, columns)) for gate in rollout.plan.gates if gate.mean]
+    if all(values is None for _, values in told):
         return {}
     units = [
         "" if by_itself else str(unit)
@@ -172,12 +172,11 @@ def _means(rollout: Rollout, columns: Columns, mine: Mask, alone: Mask) -> dict[
     ]
     epochs = epochs_of(rollout, columns["t_ns"][mine])
     candidate = np.asarray(columns["role"][mine] == 1)
-    found = {}
-    for gate in wanted:
-        values = logged(gate, columns)
-        if values is not None:
-            found[gate.name] = gather(gate, values[mine], candidate, units=units, epochs=epochs)
-    return found
+    return {
+        gate.name: gather(gate, values[mine], candidate, units=units, epochs=epochs)
+        for gate, values in told
+        if values is not None
+    }
 
 
 def epochs_of(rollout: Rollout, t_ns: npt.NDArray[Any]) -> list[int]:

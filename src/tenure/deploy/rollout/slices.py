@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.data.frames import Frame
-from tenure.deploy.rollout.counts import REQUESTS, Count, sliced, unsliced
+from tenure.deploy.rollout.counts import REQUESTS, Count, unsliced, within
 from tenure.deploy.rollout.plan import Plan
 from tenure.scope.project import SliceSpec
 
@@ -30,7 +30,7 @@ Mask = npt.NDArray[np.bool_]
 
 def seen(plan: Plan, counts: Iterable[Count]) -> list[str]:
     """Return the slices that a plan lists, and those of its `each` that have come so far."""
-    came = {unsliced(c.gate)[1] for c in counts if unsliced(c.gate)[0] == REQUESTS}
+    came = {part for gate, part in (unsliced(c.gate) for c in counts) if gate == REQUESTS}
     found: list[str] = []
     for spec in plan.slices:
         of = sorted(part for part in came if part.startswith(f"{spec.by}="))
@@ -41,7 +41,7 @@ def seen(plan: Plan, counts: Iterable[Count]) -> list[str]:
 def known(conn: Connection, number: str) -> list[str]:
     """Return the slices that have evidence of requests."""
     e = t.evidence.c
-    query = sa.select(e.gate).where(e.rollout == number, e.gate.startswith(sliced(REQUESTS, "x")[:-1])).distinct()
+    query = sa.select(e.gate).where(e.rollout == number, e.gate.startswith(within(REQUESTS))).distinct()
     return [unsliced(name)[1] for name in conn.execute(query).scalars()]
 
 

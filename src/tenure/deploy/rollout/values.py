@@ -57,6 +57,15 @@ def logged(spec: GateSpec, columns: Mapping[str, npt.NDArray[Any]]) -> Floats | 
     return columns[spec.mean].astype(np.float64) if spec.mean in ("number", "confidence") else None
 
 
+def on_grid(spec: GateSpec, values: Floats) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
+    """Return each value in whole steps, which there are, and which lie beyond the floor or the cap."""
+    there = ~np.isnan(values)
+    low, high = spec.floor, spec.floor + scale(spec) * STEPS
+    clipped = np.clip(np.where(there, values, low), low, high)
+    steps = np.rint((clipped - low) / scale(spec)).astype(np.int64)
+    return steps, there, there & ((values < low) | (values > high))
+
+
 def gather(
     spec: GateSpec, values: Floats, candidate: Mask, *, units: Sequence[str], epochs: Iterable[int]
 ) -> Values:
@@ -69,11 +78,7 @@ def gather(
         units: one per row; the empty text where the row was drawn by itself.
         epochs: one per row; 0 where a unit is drawn once.
     """
-    there = ~np.isnan(values)
-    low, high = spec.floor, spec.floor + scale(spec) * STEPS
-    clipped = np.clip(np.where(there, values, low), low, high)
-    steps = np.rint((clipped - low) / scale(spec)).astype(np.int64)
-    capped = there & ((values < low) | (values > high))
+    steps, there, capped = on_grid(spec, values)
     alone = there & np.array([not unit for unit in units], bool)
     found: dict[tuple[str, int, bool], list[int]] = {}
     for i, (unit, epoch) in enumerate(zip(units, epochs, strict=True)):

@@ -13,6 +13,8 @@ from tenure.clock import Clock
 from tenure.deploy.serving.control_page import ControlPage, Slot
 from tenure.deploy.serving.http import exposition, openapi
 from tenure.deploy.serving.http.edge import Edge, headers_of, number_of, read_body, token_of
+from tenure.deploy.serving.http.many import Many
+from tenure.deploy.serving.http.many_in import holds_many
 from tenure.deploy.serving.http.pictures_back import Pictures, Wish, wish_of
 from tenure.deploy.serving.http.upload import read_input
 from tenure.deploy.serving.http.wire import as_json, http_error
@@ -20,8 +22,6 @@ from tenure.deploy.serving.oip import rest as oip
 from tenure.deploy.serving.oip.service import Service as Models
 from tenure.deploy.serving.predict.core import Ask, Core
 from tenure.deploy.serving.predict.desk import Desk
-from tenure.deploy.serving.predict.many import Many
-from tenure.deploy.serving.predict.many_in import holds_many
 from tenure.deploy.serving.predict.tally import Tally
 from tenure.errors import CaseError
 from tenure.types import Answer

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from tenure.data.decode import ACCEPTED
+from tenure.deploy.serving.http.many_in import ARROW, LINES, MAX_ROWS
 from tenure.deploy.serving.http.openapi_schemas import ERROR, FEEDBACK, READY, ROW_ERROR, record_schema
 from tenure.deploy.serving.http.pictures_back import FORMS
 from tenure.deploy.serving.oip import document as oip
 from tenure.deploy.serving.predict.desk import Desk
-from tenure.deploy.serving.predict.many_in import ARROW, LINES, MAX_ROWS
 from tenure.types import Answer
 
 Schema = dict[str, Any]

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from tenure.deploy.serving.http.accept import preferred
 from tenure.deploy.serving.http.drawing import annotated
 from tenure.deploy.serving.http.edge import number_of
+from tenure.deploy.serving.http.many_in import form_of
 from tenure.deploy.serving.predict.desk import Desk
-from tenure.deploy.serving.predict.many_in import form_of
 from tenure.errors import BusyError, CaseError
 from tenure.types import Answer, Box
 

@@ -102,7 +102,7 @@ _NOTHING = _Nothing()
 class Service:
     """What all connections of one worker share."""
 
-    def __init__(self, core: Core, slot: Slot, clock: Clock, models: Models | None = None) -> None:
+    def __init__(self, core: Core, slot: Slot, clock: Clock, models: Models) -> None:
         self.core, self.slot, self.clock, self.models = core, slot, clock, models
         self.tally = Tally(slot)
         self.is_open = True
@@ -112,9 +112,7 @@ class Service:
             for name, desk in core.desks.items()
             if desk.spec.input in _FAST_INPUTS
         }
-        self.infers: dict[bytes, Desk] = {}
-        if models is not None:
-            self.infers = {f"/v2/models/{name}/infer".encode(): desk for name, desk in core.desks.items()}
+        self.infers = {f"/v2/models/{name}/infer".encode(): desk for name, desk in core.desks.items()}
 
 
 def protocol_of(service: Service) -> type[HttpToolsProtocol]:
@@ -248,12 +246,7 @@ class PredictProtocol(HttpToolsProtocol):
         head, self._head = self._head, None
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._keep(head, body)
-        if (
-            head.tensors is None
-            and head.desk.spec.input == "record"
-            and body[:1] != b"{"
-            and body.lstrip()[:1] == b"["
-        ):
+        if head.takes_record and body[:1] != b"{" and body.lstrip()[:1] == b"[":
             self._late_to_app(body)  # many records in one request
             return
         self._begin(head, body)
@@ -366,7 +359,6 @@ class PredictProtocol(HttpToolsProtocol):
     async def _infer(self, cycle: Any, head: Head, body: bytes) -> None:
         """Answer tensors with tensors, and errors in the form of that protocol."""
         models = self.shared.models
-        assert models is not None
         assert head.tensors is not None
         try:
             desk = models.desk(head.token, head.desk.name)

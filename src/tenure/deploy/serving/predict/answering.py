@@ -149,35 +149,31 @@ class Answering:
         if type(predictions) is Scores and not any(w.gone for w in works):
             for work, spent in zip(works, times, strict=True):
                 work.stage_us, work.status = spent, Status.OK
-            self._scored(works, batch.items, predictions)
+            self._settle_lanes(works, batch.items, predictions)
             return
         items = batch.items or works[0].desk.batch([w.item for w in works])
-        lanes: dict[int, list[int]] = {}
-        for i, (work, said_, spent) in enumerate(zip(works, predictions, times, strict=True)):
+        for work, said_, spent in zip(works, predictions, times, strict=True):
             if work.gone:
                 continue
             work.stage_us, work.prediction = spent, as_logged(said_)
             work.status = Status.OK
             if isinstance(said_, Failed):
                 work.status = Status.EXPIRED if said_.late else Status.FAILED
-            lanes.setdefault(id(work.lane), []).append(i)
-        for group in lanes.values():
-            of_lane = [works[i] for i in group]
-            inputs = items if len(group) == len(works) else select(items, group)
-            self._settle(of_lane[0].lane, of_lane, inputs, None)
+        self._settle_lanes(works, items, None)
 
-    def _scored(self, works: Sequence[Work], items: Sequence[Input], scores: Scores) -> None:
-        """Settle a classifier's answers: nearly always all of one lane, but segments share a version."""
+    def _settle_lanes(self, works: Sequence[Work], items: Sequence[Input], scores: Scores | None) -> None:
+        """Settle those that are still there: nearly always all of one lane, but segments share a version."""
         lane = works[0].lane
-        if all(work.lane is lane for work in works):
+        if all(work.lane is lane and not work.gone for work in works):
             self._settle(lane, works, items, scores)
             return
         lanes: dict[int, list[int]] = {}
         for i, work in enumerate(works):
-            lanes.setdefault(id(work.lane), []).append(i)
+            if not work.gone:
+                lanes.setdefault(id(work.lane), []).append(i)
         for group in lanes.values():
-            of_lane = [works[i] for i in group]
-            self._settle(of_lane[0].lane, of_lane, select(items, group), scores.select(group))
+            of_lane, part = [works[i] for i in group], None if scores is None else scores.select(group)
+            self._settle(of_lane[0].lane, of_lane, select(items, group), part)
 
     # Rule, log, reply
 

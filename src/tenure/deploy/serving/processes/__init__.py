@@ -1,1 +1,1 @@
-"""The processes of a node: supervisor, workers, and the page of memory that they share."""
+"""The processes of a node: the supervisor and its workers."""

@@ -11,10 +11,10 @@ from starlette.responses import Response, StreamingResponse
 
 from tenure.clock import Clock
 from tenure.deploy.serving.control_page import Slot
+from tenure.deploy.serving.http.many_in import ARROW, LINES, LIST, Row, Rows, form_of, read_rows
+from tenure.deploy.serving.http.many_out import Outcome, as_arrow, as_lines, as_list
 from tenure.deploy.serving.predict.core import Ask, Core
 from tenure.deploy.serving.predict.desk import Desk
-from tenure.deploy.serving.predict.many_in import ARROW, LINES, LIST, Row, Rows, form_of, read_rows
-from tenure.deploy.serving.predict.many_out import Outcome, as_arrow, as_lines, as_list
 from tenure.errors import BusyError, CaseError, TenureError
 from tenure.seeds import fresh_u64
 from tenure.types import Answer
