@@ -14,6 +14,7 @@ from tenure.deploy.review.items import Leased
 from tenure.deploy.review.queue import ReviewQueue
 from tenure.errors import CaseError, ConflictError, MissingError
 from tenure.scope.project import Cap, EndpointSpec, Gold, Review
+from tenure.seeds import draw
 
 REAL = "0123456789abcdef0000000000{:02x}deadbeef"
 
@@ -54,6 +55,26 @@ def test_a_gold_item_looks_like_any_other_and_counts_nowhere(any_state: State, c
         q.release(other.item, reader="bob", token=other.token)
     assert {x.item for x in q.lease("ann")} == {REAL.format(9)}  # who judged it never gets it as gold
     assert q.undo("bob").item == lease.item
+
+
+def test_nobody_gets_an_item_as_gold_and_as_itself_at_once(any_state: State) -> None:
+    """Of two items that come at once the first is replaced by gold: not by the second, which comes as it is."""
+    some = spec(gold=Gold(share=0.5))
+    plain = queue(any_state, some)
+    with any_state.read() as conn:
+        salt = conn.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "review.salt")).scalar_one()
+    words = [f"token{n}" for n in range(60)]
+    points = {word: draw(f"gold:{salt}", word) for word in words}
+    golden = [word for word, point in points.items() if 0.25 <= point < 0.5]  # draws the second of two
+    others = [word for word, point in points.items() if point >= 0.5]
+    for n in range(2):
+        put(any_state, plain, item(REAL.format(n), any_state))
+        plain.add_gold(REAL.format(n), by="op", truth="good")
+    q = ReviewQueue(
+        any_state, {"phones": spec(gold=Gold(share=0.5))}, tokens=lambda n: [golden[0], others[0]][:n]
+    )
+    got = [q.source(one.item) for one in q.lease("bob", n=2)]
+    assert sorted(got) == [REAL.format(0), REAL.format(1)]
 
 
 def test_answers_about_gold_have_the_form_of_all_others(any_state: State) -> None:

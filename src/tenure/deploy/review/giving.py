@@ -28,8 +28,10 @@ def give(
     rooms = {name: _room(conn, terms, name, reader=reader, now_us=now_us) for name in names}
     free = [name for name in names if rooms[name][0] != 0]
     given = []
-    for row, token in zip(_within(table.choose(free, len(tokens), tokens=tokens), rooms), tokens, strict=False):
-        chosen = _gold_instead(conn, terms, row, reader=reader, token=token, now_us=now_us)
+    rows = list(_within(table.choose(free, len(tokens), tokens=tokens), rooms))
+    for row, token in zip(rows, tokens, strict=False):
+        others = [one["id"] for one in rows if one is not row]
+        chosen = _gold_instead(conn, terms, row, reader=reader, token=token, but=others, now_us=now_us)
         given.append(table.grant(chosen, token, seconds=terms.review(row["endpoint"]).lease))
     held = table.held(names, len(tokens) - len(given), but=[one.item for one in given])
     if names and not given and not held and not free:
@@ -64,7 +66,7 @@ def _within(rows: Sequence[RowMapping], rooms: Rooms) -> Iterator[RowMapping]:
 
 
 def _gold_instead(
-    conn: Connection, terms: Terms, row: RowMapping, *, reader: str, token: str, now_us: int
+    conn: Connection, terms: Terms, row: RowMapping, *, reader: str, token: str, but: Sequence[str], now_us: int
 ) -> store.Row:
     """Return a gold item in place of the row if the draw says so and no client is kept waiting by it.
 
@@ -76,4 +78,4 @@ def _gold_instead(
     if point >= review.gold.share or soon or row["state"] == "conflict" or row["escalated"]:
         return row
     at = point / review.gold.share
-    return gold.take(conn, row["endpoint"], reader, point=at, now_us=now_us) or row
+    return gold.take(conn, row["endpoint"], reader, point=at, but=but, now_us=now_us) or row

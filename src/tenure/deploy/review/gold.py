@@ -8,7 +8,7 @@ a training row.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -61,15 +61,19 @@ def active(conn: Connection, endpoint: str | None = None) -> list[str]:
     return list(conn.execute(query if endpoint is None else query.where(_G.endpoint == endpoint)).scalars())
 
 
-def take(conn: Connection, endpoint: str, reader: str, *, point: float, now_us: int) -> Mapping[str, Any] | None:
+def take(
+    conn: Connection, endpoint: str, reader: str, *, point: float, but: Sequence[str], now_us: int
+) -> Mapping[str, Any] | None:
     """Draw a gold item that this reader has never met and note it; None where there is no such.
 
-    `point` is a uniform number in [0, 1) that chooses among those that are left.
+    `point` is a uniform number in [0, 1) that chooses among those that are left, `but` items that the reader gets
+    as they are in the same breath.
     """
     met = sa.exists().where(_J.item == _G.item, _J.reader == reader)
     drawn = sa.exists().where(_D.item == _G.item, _D.reader == reader)
     held = sa.exists().where(t.leases.c.item == _G.item, t.leases.c.reader == reader)
     query = sa.select(_G.item).where(_G.endpoint == endpoint, _G.retired_us.is_(None), ~met, ~drawn, ~held)
+    query = query.where(_G.item.not_in(but))
     left = list(conn.execute(query.order_by(_G.item).limit(_CANDIDATES)).scalars())
     if not left:
         return None
