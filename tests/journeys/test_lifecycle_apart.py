@@ -177,7 +177,14 @@ class Caller(threading.Thread):
 
 
 def stages_below(pid: int) -> list[int]:
-    return [p.pid for p in psutil.Process(pid).children() if "tenure.model.inside" in p.cmdline()]
+    return [p.pid for p in psutil.Process(pid).children() if is_stage(p)]
+
+
+def is_stage(process: psutil.Process) -> bool:
+    try:
+        return "tenure.model.inside" in process.cmdline()
+    except psutil.Error:  # it ended after it was listed
+        return False
 
 
 def test_killing_stage_processes_under_load_costs_only_their_items(tmp_path: Path) -> None:
