@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr, logsumexp, ndtr, ndtri
 
 from tenure.seeds import generator
-from tenure.stats import interval
+from tenure.stats import interval, special
 
 DRAWS = 2000
 _BETS = np.array([0.02, 0.1, 0.3, 0.6, 0.9])
@@ -151,12 +150,12 @@ def mcnemar(b: int, c: int) -> float:
         >>> round(mcnemar(30, 12), 8)
         0.0079159
     """
-    return 1.0 if b + c == 0 else min(1.0, 2.0 * float(bdtr(min(b, c), b + c, 0.5)))
+    return 1.0 if b + c == 0 else min(1.0, 2.0 * float(special.bdtr(min(b, c), b + c, 0.5)))
 
 
 def mcnemar_worse(b: int, c: int) -> float:
     """Return the exact one-sided p-value that b-pairs (first judge wrong alone) are the more frequent."""
-    return 1.0 if b == 0 else float(bdtr(c, b + c, 0.5))
+    return 1.0 if b == 0 else float(special.bdtr(c, b + c, 0.5))
 
 
 class Tango(msgspec.Struct, frozen=True):
@@ -183,7 +182,7 @@ def tango(b: int, c: int, n: int, margin: float) -> Tango:
     if n < 1 or b < 0 or c < 0 or b + c > n or not 0.0 < margin < 1.0:
         raise ValueError(f"need b + c <= n and 0 < margin < 1, not b={b}, c={c}, n={n}, margin={margin}")
     z = _tango_z(b, c, n, margin)
-    return Tango(z, _nuisance(b, c, n, margin), float(ndtr(z)))
+    return Tango(z, _nuisance(b, c, n, margin), float(special.ndtr(z)))
 
 
 def _nuisance(b: float, c: float, n: float, margin: float) -> float:
@@ -204,7 +203,7 @@ def tango_needed(b: float, c: float, n: float, margin: float, *, risk: float = 0
     """
     if n <= 0 or (b - c) / n >= margin:
         return None
-    return _least(lambda m: _tango_z(b * m / n, c * m / n, m, margin) < ndtri(risk))
+    return _least(lambda m: _tango_z(b * m / n, c * m / n, m, margin) < special.ndtri(risk))
 
 
 def betting_needed(
@@ -217,7 +216,7 @@ def betting_needed(
     growth = _log_gains(x, weights, margin, least).mean(axis=1)
     if not len(np.atleast_1d(x)) or growth.max() <= 0.0:
         return None
-    return _least(lambda n: float(logsumexp(n * growth)) - math.log(len(growth)) >= -math.log(risk))
+    return _least(lambda n: float(special.logsumexp(n * growth)) - math.log(len(growth)) >= -math.log(risk))
 
 
 def _log_gains(x: npt.ArrayLike, weights: npt.ArrayLike, margin: float, least: float) -> npt.NDArray[np.float64]:
@@ -250,7 +249,7 @@ def betting_path(x: npt.ArrayLike, weights: npt.ArrayLike, margin: float, *, lea
         At least 0, the value before the first item; any look is fine.
     """
     total = np.cumsum(_log_gains(x, weights, margin, least), axis=1)
-    path = logsumexp(total, axis=0) - math.log(len(total)) if total.size else np.zeros(0)
+    path = special.logsumexp(total, axis=0) - math.log(len(total)) if total.size else np.zeros(0)
     return max(0.0, float(path.max(initial=0.0)))
 
 
@@ -268,4 +267,4 @@ def _betting(b: float, c: float, n: float, margin: float) -> float:
     eta = _BETS / (1.0 - margin)
     log_e = b * np.log1p(-eta * (1.0 - margin)) + c * np.log1p(eta * (1.0 + margin))
     log_e += (n - b - c) * np.log1p(eta * margin)
-    return float(logsumexp(log_e) - math.log(len(eta)))
+    return float(special.logsumexp(log_e) - math.log(len(eta)))

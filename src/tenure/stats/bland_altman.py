@@ -12,9 +12,8 @@ import math
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtrit
 
-from tenure.stats import interval
+from tenure.stats import interval, special
 
 MIN_ITEMS = 10
 """With fewer items there are no intervals."""
@@ -63,9 +62,9 @@ def differences(first: npt.ArrayLike, second: npt.ArrayLike) -> Differences | No
         return None
     n, gap = len(x), x - y
     bias, deviation = float(gap.mean()), float(gap.std(ddof=1))
-    half = float(stdtrit(n - 1, 0.975))
+    half = float(special.stdtrit(n - 1, 0.975))
     centre, edge = half * deviation / math.sqrt(n), half * deviation * _edge(n)
-    reach = float(ndtri(0.975)) * deviation
+    reach = float(special.ndtri(0.975)) * deviation
     return Differences(
         n,
         _band(bias, centre, n),
@@ -93,7 +92,7 @@ def concordance(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Estim
     c2, r2 = found**2, rho**2
     variance = (1 - r2) * c2 / ((1 - c2) * r2) + 2 * found**3 * (1 - found) * u / (rho * (1 - c2) ** 2)
     variance -= found**4 * u**2 / (2 * r2 * (1 - c2) ** 2)
-    reach = float(ndtri(0.975)) * math.sqrt(max(variance, 0.0) / (n - 2))
+    reach = float(special.ndtri(0.975)) * math.sqrt(max(variance, 0.0) / (n - 2))
     return Estimate(found, math.tanh(math.atanh(found) - reach), math.tanh(math.atanh(found) + reach))
 
 
@@ -108,7 +107,7 @@ def within(first: npt.ArrayLike, second: npt.ArrayLike, tolerance: float) -> Est
 
 def _edge(n: int) -> float:
     """Return the standard error of a limit, in deviations."""
-    z = float(ndtri(0.975))
+    z = float(special.ndtri(0.975))
     return math.sqrt(1.0 / n + z * z / (2.0 * (n - 1)))
 
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betainc, betaincc, betaln, logsumexp
+
+from tenure.stats import special
 
 Floats = npt.NDArray[np.float64]
 
@@ -223,7 +224,7 @@ def weighted_log_e(cells: Sequence[Drawn], *, bound: float, floor: float) -> flo
     for c in cells:
         total += c.k * np.log1p(-eta * (1.0 - bound) / c.pi)
         total += (c.n - c.k) * np.log1p(eta * bound / c.pi)
-    return float(logsumexp(total) - math.log(len(eta)))
+    return float(special.logsumexp(total) - math.log(len(eta)))
 
 
 def betting_steps(losses: Floats, chances: Floats, bound: float, floor: float = 1.0) -> Floats:
@@ -252,7 +253,7 @@ def revoking_steps(losses: Floats, bound: float) -> Floats:
 
 def mixed(totals: Floats) -> Floats:
     """Return the log of the mean over the bets (last axis) of their log wealth."""
-    return np.asarray(logsumexp(totals, axis=-1) - math.log(len(_BETS)))
+    return np.asarray(special.logsumexp(totals, axis=-1) - math.log(len(_BETS)))
 
 
 def _check_losses(losses: Floats) -> None:
@@ -269,11 +270,11 @@ def bounded_loss_log_e(losses: Sequence[float], bound: float) -> float:
 def _beta_log_e(n: Floats, k: Floats, bound: float, *, prior: tuple[float, float], below: bool) -> Floats:
     """Return log of the mean of L(rate)/L(bound) over the Beta prior cut to one side of the bound."""
     p, q = prior
-    mass = betainc if below else betaincc
+    mass = special.betainc if below else special.betaincc
     a, b = p + k, q + n - k
     part = mass(a, b, bound)
     with np.errstate(divide="ignore"):
-        top = betaln(a, b) + np.log(part)
+        top = special.betaln(a, b) + np.log(part)
     tiny = part < _TINY
     if tiny.any():
         # There the integral sits at the bound and its series converges fast.
@@ -281,7 +282,7 @@ def _beta_log_e(n: Floats, k: Floats, bound: float, *, prior: tuple[float, float
             top[tiny] = _log_partial_beta(a[tiny], b[tiny], bound)
         else:
             top[tiny] = _log_partial_beta(b[tiny], a[tiny], 1.0 - bound)
-    bottom = betaln(p, q) + math.log(mass(p, q, bound))
+    bottom = special.betaln(p, q) + math.log(mass(p, q, bound))
     return np.asarray(top - bottom - k * math.log(bound) - (n - k) * math.log1p(-bound))
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
+from tenure.stats import special
 from tenure.stats.agreement import mcnemar_worse, tango
 from tenure.stats.certificate import betting_steps, mixed
 from tenure.stats.means import clustered_mean
@@ -89,7 +89,7 @@ def compare_units(
     gap = mean.value - margin
     if mean.variance == 0.0:  # every unit alike: the margin itself decides nothing about chance
         return Comparison("too few", None, level, mean.value, units)
-    p = float(ndtr(gap / math.sqrt(mean.variance)))
+    p = float(special.ndtr(gap / math.sqrt(mean.variance)))
     return Comparison("not worse" if p < level else "not shown", p, level, mean.value, units)
 
 

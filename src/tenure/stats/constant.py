@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp
+
+from tenure.stats import special
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,4 +42,4 @@ def _mixture(bad: int, trials: int, constant: float, ratios: Floats) -> float:
         raise ValueError(f"need 0 < constant < 1 and 0 <= bad <= trials, not {constant}, {bad}, {trials}")
     rates = np.minimum(ratios * constant, 1.0 - 1e-9)
     logs = bad * np.log(rates / constant) + (trials - bad) * np.log((1.0 - rates) / (1.0 - constant))
-    return float(logsumexp(logs) - math.log(len(ratios)))
+    return float(special.logsumexp(logs) - math.log(len(ratios)))

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincc, betaln, logsumexp, xlogy
+
+from tenure.stats import special
 
 Floats = npt.NDArray[np.float64]
 _EVERY = 20
@@ -68,7 +69,7 @@ def decline(right: Sequence[bool], *, alpha: float = 0.01) -> Decline:
 def _log_es(errors: Floats) -> Floats:
     """Return (n,) log e-values after each answer; a change that is still to come predicts as none does."""
     n, k = np.arange(1.0, errors.size + 1.0), np.cumsum(errors)
-    steady = betaln(k + 0.5, n - k + 0.5) - betaln(0.5, 0.5)
+    steady = special.betaln(k + 0.5, n - k + 0.5) - special.betaln(0.5, 0.5)
     changes = range(_EVERY, errors.size, _EVERY)
     parts = np.tile(steady, (len(changes) + 1, 1))
     for place, at in enumerate(changes):
@@ -76,13 +77,13 @@ def _log_es(errors: Floats) -> Floats:
         m, j = n[at:] - at, k[at:] - k[at - 1]
         parts[place, at:] = steady[at - 1] + _above(m, j, before)
     weights = [1.0 / ((i + 1) * (i + 2)) for i in range(len(changes))] + [1.0 / (len(changes) + 1)]
-    mixed = logsumexp(parts + np.log(weights)[:, None], axis=0)
-    return np.asarray(mixed - xlogy(k, k / n) - xlogy(n - k, 1.0 - k / n), float)
+    mixed = special.logsumexp(parts + np.log(weights)[:, None], axis=0)
+    return np.asarray(mixed - special.xlogy(k, k / n) - special.xlogy(n - k, 1.0 - k / n), float)
 
 
 def _above(n: Floats, k: Floats, rate: float) -> Floats:
     """Return the log probability of k errors in n, in their order, under the prior cut off below `rate`."""
     a, b = _PRIOR
     with np.errstate(divide="ignore"):  # a tail of 0 bets nothing, which is valid
-        tail = np.log(betaincc(a + k, b + n - k, rate)) - np.log(betaincc(a, b, rate))
-    return np.asarray(betaln(a + k, b + n - k) - betaln(a, b) + tail, float)
+        tail = np.log(special.betaincc(a + k, b + n - k, rate)) - np.log(special.betaincc(a, b, rate))
+    return np.asarray(special.betaln(a + k, b + n - k) - special.betaln(a, b) + tail, float)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, chdtri, logsumexp, rel_entr
+
+from tenure.stats import special
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -89,7 +90,7 @@ def clopper_pearson_upper(k: npt.ArrayLike, n: npt.ArrayLike, risk: float) -> Fl
     k, n = np.broadcast_arrays(np.asarray(k, dtype=float), np.asarray(n, dtype=float))
     full = k >= n
     b = np.where(full, 1.0, n - k)
-    return np.asarray(np.where(full, 1.0, betaincinv(k + 1.0, b, 1.0 - risk)))
+    return np.asarray(np.where(full, 1.0, special.betaincinv(k + 1.0, b, 1.0 - risk)))
 
 
 def design_effect(hits: npt.ArrayLike, rows: npt.ArrayLike) -> Floats:
@@ -115,14 +116,14 @@ def design_effect(hits: npt.ArrayLike, rows: npt.ArrayLike) -> Floats:
     variance = np.var(block_k / np.maximum(block_n, 1.0), axis=0, ddof=1)
     binomial = f * (1.0 - f) / np.maximum(block_n.mean(axis=0), 1.0)
     ratio = np.divide(variance, binomial, out=np.zeros_like(variance), where=binomial > 0)
-    low = chdtri(blocks - 1, 0.90)  # the point below which chi-square falls with chance 10 %
+    low = special.chdtri(blocks - 1, 0.90)  # the point below which chi-square falls with chance 10 %
     return np.asarray(np.maximum(1.0, ratio * (blocks - 1) / low))
 
 
 def divergence(p: npt.ArrayLike, q: npt.ArrayLike) -> Floats:
     """Return the binary Kullback-Leibler divergence kl(p, q) in nats."""
     p, q = np.asarray(p, dtype=float), np.asarray(q, dtype=float)
-    return np.asarray(rel_entr(p, q) + rel_entr(1.0 - p, 1.0 - q))
+    return np.asarray(special.rel_entr(p, q) + special.rel_entr(1.0 - p, 1.0 - q))
 
 
 def fit(hits: npt.ArrayLike, rows: npt.ArrayLike, terms: Terms) -> Bets:
@@ -184,7 +185,7 @@ def board(log_m: Floats, armed: npt.ArrayLike) -> float:
     chosen = log_m[np.asarray(armed, dtype=bool)]
     if chosen.size == 0:
         return float("-inf")
-    return float(logsumexp(chosen) - np.log(chosen.size))
+    return float(special.logsumexp(chosen) - np.log(chosen.size))
 
 
 def _bound(share: Floats, effective: Floats, terms: Terms) -> Floats:

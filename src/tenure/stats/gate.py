@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp, pdtrik
 
 from tenure.seeds import generator
+from tenure.stats import special
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def family_log_e(log_es: Sequence[float], weights: Sequence[float] | None = None
     shares = np.full(len(log_es), 1.0 / len(log_es)) if weights is None else np.asarray(weights, float)
     if len(shares) != len(log_es) or (shares < 0).any() or abs(shares.sum() - 1.0) > 1e-9:
         raise ValueError(f"weights must be {len(log_es)} numbers >= 0 that sum to 1, not {list(shares)}")
-    return float(logsumexp(np.asarray(log_es, float), b=shares))
+    return float(special.logsumexp(np.asarray(log_es, float), b=shares))
 
 
 def events_needed(share: float, alpha: float) -> int:
@@ -124,7 +124,7 @@ def noticeable_ratio(cells: Sequence[Cell], *, alpha: float, draws: int = 400, s
     uniform = rng.random((draws, len(used)))
 
     def power(ratio: float) -> float:
-        hits = np.maximum(np.ceil(pdtrik(uniform, ratio * base * rho / (1.0 - rho))), 0.0)
+        hits = np.maximum(np.ceil(special.pdtrik(uniform, ratio * base * rho / (1.0 - rho))), 0.0)
         return float((_log_e(rho, hits, control, HARM, 1.0) >= -math.log(alpha)).mean())
 
     return _bisect(power)
@@ -159,7 +159,7 @@ def _log_e(rho: Floats, x1: Floats, x0: Floats, ratios: Floats, null: float) -> 
     odds = np.log(ratios / null)
     mix = np.log((np.outer(ratios, rho) + 1.0 - rho) / (null * rho + 1.0 - rho))
     log_l = x1.sum(-1)[..., None] * odds - (x1 + x0) @ mix.T
-    return np.asarray(logsumexp(log_l, axis=-1) - math.log(len(ratios)))
+    return np.asarray(special.logsumexp(log_l, axis=-1) - math.log(len(ratios)))
 
 
 def _bisect(power: Callable[[float], float]) -> float | None:

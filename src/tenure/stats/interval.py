@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, ndtri
 
 from tenure.seeds import generator
+from tenure.stats import special
 
 MIN_UNITS = 30
 
@@ -21,13 +21,13 @@ def upper(k: float, n: float, confidence: float) -> float:
         0.00997
     """
     _check(k, n, confidence)
-    return 1.0 if k >= n else float(betaincinv(k + 1.0, n - k, confidence))
+    return 1.0 if k >= n else float(special.betaincinv(k + 1.0, n - k, confidence))
 
 
 def lower(k: float, n: float, confidence: float) -> float:
     """Return the one-sided exact lower bound of a share."""
     _check(k, n, confidence)
-    return 0.0 if k <= 0 else float(betaincinv(k, n - k + 1.0, 1.0 - confidence))
+    return 0.0 if k <= 0 else float(special.betaincinv(k, n - k + 1.0, 1.0 - confidence))
 
 
 def clopper_pearson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -41,7 +41,7 @@ def wilson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     _check(k, n, confidence)
     if n == 0:
         return 0.0, 1.0
-    z = float(ndtri(0.5 + confidence / 2.0))
+    z = float(special.ndtri(0.5 + confidence / 2.0))
     p = k / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

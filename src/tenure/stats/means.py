@@ -11,7 +11,8 @@ import math
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_ndtr
+
+from tenure.stats import special
 
 Floats = npt.NDArray[np.float64]
 
@@ -144,7 +145,7 @@ def two_sided_log_e(z: float, v: float) -> float:
 def one_sided_log_e(z: float, v: float) -> float:
     """Return the log e-value against "the difference is at most the null"; large for large positive z."""
     tilt = z * math.sqrt(v / (v + 1.0))
-    return math.log(2.0) - math.log1p(v) / 2.0 + tilt * tilt / 2.0 + float(log_ndtr(tilt))
+    return math.log(2.0) - math.log1p(v) / 2.0 + tilt * tilt / 2.0 + float(special.log_ndtr(tilt))
 
 
 def band(difference: float, se: float, tau: float, delta: float) -> tuple[float, float]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
+
+from tenure.stats import special
 
 
 def mismatch_log_e(shares: Sequence[float], counts: Sequence[int], k: float = 200.0) -> float:
@@ -34,4 +35,4 @@ def mismatch_log_e(shares: Sequence[float], counts: Sequence[int], k: float = 20
 
 
 def _log_beta(a: npt.NDArray[np.float64]) -> float:
-    return float(gammaln(a).sum() - gammaln(a.sum()))
+    return float(special.gammaln(a).sum() - special.gammaln(a.sum()))

@@ -35,3 +35,7 @@ def test_import_tenure_loads_nothing_heavy() -> None:
 def test_the_command_s_help_loads_nothing_heavy() -> None:
     code = "from tenure.cli import app"
     assert not loaded_by(code) & {"numpy", "sqlalchemy", "duckdb", "scipy", "pyarrow", "onnxruntime", "starlette"}
+
+
+def test_a_server_starts_without_what_only_evidence_needs() -> None:
+    assert not loaded_by("import tenure.console.process, tenure.system") & {"scipy", "sklearn"}
