@@ -11,7 +11,7 @@ from tenure.cli import show
 from tenure.cli.options import EndpointOption, JsonOption, ProjectOption, ReasonOption
 
 if TYPE_CHECKING:
-    from tenure.scope.project import Strategy
+    from tenure.scope.project import Case, Strategy
 
 group = typer.Typer(help="Bring a new version in, step by step.", no_args_is_help=True)
 NumberArgument = Annotated[
@@ -36,6 +36,10 @@ def start(
     strategy: Annotated[
         str | None, typer.Option("--strategy", help="canary, blue_green or shadow, instead of the plan's steps.")
     ] = None,
+    case: Annotated[
+        str | None,
+        typer.Option("--case", help="new, assist or replace: the plan for that case, instead of a strategy."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and what is wrong with it; start nothing.")
     ] = False,
@@ -48,6 +52,7 @@ def start(
     Examples:
     - `tenure rollout start scratch@9f3c21aa --endpoint phones`
     - `tenure rollout start scratch@9f3c21aa --strategy blue_green --dry-run`
+    - `tenure rollout start scratch@9f3c21aa --case replace`
     """
     from tenure.cli.office import office
     from tenure.deploy.rollout.outline import in_words
@@ -57,11 +62,17 @@ def start(
 
     if strategy not in (None, "canary", "blue_green", "shadow"):
         raise CaseError(f"--strategy {strategy}: expected canary, blue_green or shadow", at="strategy")
+    if case not in (None, "new", "assist", "replace"):
+        raise CaseError(f"--case {case}: expected new, assist or replace", at="case")
+    if strategy is not None and case is not None:
+        raise CaseError("--strategy and --case each name the steps: give one of them", at="case")
 
     with office(project) as desk:
         name = desk.registry.describe(version).endpoint if endpoint is None else desk.endpoint(endpoint)
         spec = None if plan is None else load_plan(plan, desk.project.data.unit)
-        chosen = desk.rollouts.plan(name, spec=spec, strategy=cast("Strategy | None", strategy))
+        chosen = desk.rollouts.plan(
+            name, spec=spec, strategy=cast("Strategy | None", strategy), case=cast("Case | None", case)
+        )
         if dry_run:
             wrong = problems(chosen, endpoint=desk.project.endpoints[name])
             print("\n".join([*in_words(chosen), *(f"refused: {p}" for p in wrong)]))

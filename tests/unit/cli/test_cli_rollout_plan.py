@@ -15,6 +15,23 @@ def test_a_plan_is_printed_and_nothing_starts(mail: Shell) -> None:
     assert (refused.code, "expected canary, blue_green or shadow" in refused.err) == (2, True)
 
 
+def test_a_case_names_its_plan(mail: Shell) -> None:
+    version = mail("register", "my:Stricter", "-s", "Win!", "--no-measure").out.strip()
+
+    def shares(case: str) -> list[str]:
+        said = mail("rollout", "start", version, "--case", case, "--dry-run").out.splitlines()
+        return [line.split("answers ")[1].split(" of requests")[0] for line in said if "answers " in line]
+
+    assert shares("new") == ["1%", "5%", "25%", "100%"]
+    assert shares("replace")[1:] == ["5%", "25%", "50%", "100%"]
+    for wrong, why in (
+        (("--case", "old"), "--case old: expected new, assist or replace"),
+        (("--case", "new", "--strategy", "canary"), "give one of them"),
+    ):
+        refused = mail("rollout", "start", version, *wrong, "--dry-run")
+        assert (refused.code, why in refused.err) == (2, True)
+
+
 def test_a_plan_of_a_file_is_started_and_jumped_in(mail: Shell) -> None:
     version = mail("register", "my:Stricter", "-s", "Win!", "--no-measure").out.strip()
     file = mail.folder / "night.yaml"
