@@ -26,6 +26,7 @@ from tenure.console.api import management_app
 from tenure.data.state import State
 
 CHROMIUM = "/usr/bin/chromium"
+PATIENCE_MS = 60_000  # an upper bound only: a busy machine is slow, and a test waits for no time
 FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
@@ -53,7 +54,7 @@ def running(folder: Path, *, open_loopback: bool) -> Iterator[Console]:
         yield Console(f"http://127.0.0.1:{sock.getsockname()[1]}", state, seed, services, [])
     finally:
         server.should_exit = True
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         sock.close()
         state.close()
 
@@ -70,8 +71,9 @@ def chromium() -> Iterator[Any]:
     """A browser; ended with its file, because Playwright's event loop would forbid others in this process."""
     if shutil.which(CHROMIUM) is None:
         pytest.skip(f"there is no {CHROMIUM}; install the package chromium")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, chromium_sandbox=os.geteuid() != 0, args=list(FLAGS)
@@ -85,7 +87,7 @@ def watched(chromium: Any, url: str, complaints: list[str]) -> Iterator[Any]:
     """Open a page; the test fails when it breaks or asks another host."""
     context = chromium.new_context(viewport={"width": 1600, "height": 1000}, reduced_motion="reduce")
     opened = context.new_page()
-    opened.set_default_timeout(10_000)
+    opened.set_default_timeout(PATIENCE_MS)
     ours = (url, "blob:", "data:")
     opened.on("pageerror", lambda error: complaints.append(f"error: {error}"))
     opened.on("request", lambda r: None if r.url.startswith(ours) else complaints.append(f"asked {r.url}"))

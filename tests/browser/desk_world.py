@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,12 @@ from tenure.deploy.rollout.ledger import Rollouts
 from tenure.scope import project as p
 from tenure.types import Box, Value
 
+DRAWN = """async () => {
+  for (let turn = 0; turn < 3; turn++) {
+    await new Promise(done => requestAnimationFrame(done));
+    await new Promise(done => setTimeout(done));
+  }
+}"""
 SHOTS = os.environ.get("TENURE_SCREENSHOTS")
 
 
@@ -57,15 +63,14 @@ class World:
             wake=lambda: None,
             publish=lambda: None,
         )
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.held = reusable()  # as long as we live nobody else is given the port, also while the server is down
+        self.held.bind(("127.0.0.1", 0))
+        self.port = int(self.held.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self.server: uvicorn.Server | None = None
 
     def start(self) -> World:
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock = reusable()
         sock.bind(("127.0.0.1", self.port))
         sock.listen()
         app = management_app(self.services, open_loopback=True)
@@ -79,11 +84,13 @@ class World:
         if self.server is None:
             return
         self.server.should_exit = self.server.force_exit = True
-        self.thread.join(timeout=10)
+        self.thread.join(timeout=60)
+        assert not self.thread.is_alive(), "the server did not end"
         self.server = None
 
     def close(self) -> None:
         self.kill()
+        self.held.close()
         self.state.close()
 
     def add(
@@ -122,6 +129,12 @@ class World:
             return [dict(row) | {"value": json.loads(row["value"])} for row in rows]
 
 
+def reusable() -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
+
+
 def shot(page: Any, name: str) -> None:
     """Keep pictures of the page, light and dark at three widths, where `TENURE_SCREENSHOTS` names a folder."""
     if SHOTS:
@@ -140,19 +153,28 @@ def fits(page: Any, *, width: int) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
 
 
-def until(page: Any, holds: str, tries: int = 200) -> None:
-    """Wait until an expression holds; the page's security policy forbids Playwright's own way."""
+def until(page: Any, holds: str | Callable[[], object], tries: int = 1200) -> None:
+    """Wait until an expression of the page, or a condition of ours, holds; other handlers run meanwhile.
+
+    The page's security policy forbids Playwright's own way: it throws unless the condition holds at once.
+    """
     for _ in range(tries):
-        if page.evaluate(holds):
+        if page.evaluate(holds) if isinstance(holds, str) else holds():
             return
         page.wait_for_timeout(50)
     raise AssertionError(f"never came true: {holds}")
+
+
+def drawn(page: Any) -> None:
+    """Wait until the page shows what it knows: an item hears keys only after it was drawn."""
+    page.evaluate(DRAWN)
 
 
 def sent(page: Any, n: int) -> None:
     """Wait until n judgements were made and all are with the server."""
     page.get_by_text(f"{n} judged by you now").wait_for()
     until(page, "localStorage.getItem('tenure.outbox.local') === '[]'")
+    drawn(page)
 
 
 def table(file: Path) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from console_server import Console
+from desk_world import drawn
 
 pytestmark = pytest.mark.browser
 
@@ -45,6 +46,7 @@ def violations(page: Any, axe: str) -> list[str]:
 
 
 def settle(page: Any, name: str) -> None:
+    drawn(page)  # the page before it may have the same heading
     page.locator("main h1").first.wait_for()
     page.get_by_text("Loading …").first.wait_for(state="detached")
     if name in SETTLED:

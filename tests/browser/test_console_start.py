@@ -83,6 +83,7 @@ def test_a_refusal_stands_by_its_field_and_nothing_starts(page: Any, console: Co
     dialog.get_by_text("expected a duration such as").wait_for()
     picture(page, "start-refused")
     dialog.get_by_role("radio", name="blue-green").check()
+    dialog.get_by_text("no gates: nothing is compared").wait_for()  # its plan has come: what is set now stays
     dialog.get_by_role("checkbox", name="Failed answers").check()
     dialog.get_by_text("no step splits the traffic").wait_for()
     assert start.is_disabled()

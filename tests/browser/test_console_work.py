@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from console_server import Console
+from desk_world import drawn, until
 
 from tenure.data import tables as t
 
@@ -21,17 +22,20 @@ def judgements(console: Console) -> list[sa.RowMapping]:
 
 def open_review(page: Any, console: Console, endpoint: str = "phones") -> None:
     page.goto(f"{console.url}/#/review/{endpoint}")
-    page.locator(".stage img" if endpoint == "phones" else ".text-item").first.wait_for()
+    page.locator(".stage-plane svg" if endpoint == "phones" else ".text-item").first.wait_for()  # with its photo
+    drawn(page)
 
 
 def judged(page: Any, n: int) -> None:
     page.get_by_text(f"{n} judged by you now").wait_for()
+    drawn(page)
 
 
 def stored(page: Any, console: Console, n: int) -> list[sa.RowMapping]:
     """Wait until nothing is on its way any more, and return the rows."""
     page.get_by_text("on the way").wait_for(state="detached")
-    page.wait_for_function("localStorage.getItem('tenure.outbox.local') === '[]'")
+    until(page, "localStorage.getItem('tenure.outbox.local') === '[]'")
+    drawn(page)
     rows = judgements(console)
     assert len(rows) == n
     return rows
@@ -135,11 +139,7 @@ def test_a_lost_connection_neither_loses_nor_doubles_a_judgement(page: Any, cons
     page.keyboard.press("Enter")
     judged(page, 1)
     stored(page, console, 1)
-    for _ in range(100):  # the page sends again after a pause of its own
-        if len(lost) == 2:
-            break
-        page.wait_for_timeout(100)
-    assert len(lost) == 2
+    assert len(lost) == 2  # the page sent again, after pauses of its own, until an answer came
     assert len(set(lost)) == 1
     stored(page, console, 1)
     console.complaints[:] = [c for c in console.complaints if "ERR_CONNECTION_RESET" not in c]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_world import World, fits, until
+from desk_world import World, drawn, fits, until
 from test_console_pages import violations
 
 from tenure.scope import project as p
@@ -28,7 +28,7 @@ PROJECT = p.Project(
         "text": p.EndpointSpec(input="text"),
     },
 )
-DRAWN = "performance.getEntriesByType('resource').filter(r => /waveform/.test(r.name) && r.responseEnd).length"
+FETCHED = "performance.getEntriesByType('resource').filter(r => /waveform/.test(r.name) && r.responseEnd).length"
 SEEN = {"sound": ".wave path", "photo": ".box", "record": ".record", "text": ".text-item"}
 
 
@@ -52,6 +52,7 @@ def test_every_modality_is_accessible_and_fits(
     for name, seen in SEEN.items():
         desk.goto(f"{world.url}/#/review/{name}")
         desk.locator(seen).first.wait_for()
+        drawn(desk)
         if name == "photo":
             desk.keyboard.press("]")
             desk.keyboard.press("l")
@@ -74,6 +75,7 @@ def test_the_help_names_the_keys_of_the_modality(desk: Any, world: World) -> Non
     ):
         desk.goto(f"{world.url}/#/review/{name}")
         desk.locator(SEEN[name]).first.wait_for()
+        drawn(desk)
         desk.keyboard.press("?")
         desk.get_by_text(said).wait_for()
         assert (desk.get_by_text("no speech").count() > 0) == (name == "sound")
@@ -85,7 +87,8 @@ def test_the_clip_of_the_next_item_is_there_before_it_is_shown(desk: Any, world:
     world.add("b", "audio/*", clip, endpoint="sound", said="ten of clubs")
     desk.goto(f"{world.url}/#/review/sound")
     desk.locator(".wave path").wait_for()
-    until(desk, f"{DRAWN} === 2")
+    until(desk, f"{FETCHED} === 2")
+    drawn(desk)
     desk.context.set_offline(True)
     desk.keyboard.press("Enter")
     desk.get_by_text("1 judged by you now").wait_for()

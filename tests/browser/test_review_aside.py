@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_world import World, fits, shot, until
+from desk_world import World, drawn, fits, shot, until
 
 from tenure.scope import project as p
 
@@ -29,6 +29,7 @@ def fill(world: World, _data: Path) -> None:
 def opened(desk: Any, world: World) -> None:
     desk.goto(f"{world.url}/#/review/notes")
     desk.locator(".text-item").wait_for()
+    drawn(desk)
 
 
 def asked(desk: Any) -> Any:
@@ -76,6 +77,7 @@ def test_an_escalation_is_taken_back(desk: Any, world: World) -> None:
     dialog.get_by_label("Another reason").fill("by mistake")
     dialog.get_by_role("button", name="Escalate").click()
     until(desk, f"document.querySelector('.text-item').innerText !== {first!r}")
+    drawn(desk)
     desk.keyboard.press("u")
     until(desk, f"document.querySelector('.text-item').innerText === {first!r}")
     assert world.queue.counts("notes").escalated == 0
@@ -85,6 +87,7 @@ def test_an_empty_queue_says_so_and_takes_back(desk: Any, world: World) -> None:
     opened(desk, world)
     for n in range(3):
         desk.get_by_text(f"{n} judged by you now").wait_for()
+        drawn(desk)
         desk.keyboard.press("1")
     desk.get_by_text("Nothing waits for you").wait_for()
     until(desk, SENT)

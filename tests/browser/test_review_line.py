@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_world import World, sent, until
+from desk_world import World, drawn, sent, until
 
 from tenure.scope import project as p
 
@@ -37,6 +37,7 @@ def ready(desk: Any, world: World) -> None:
     desk.goto(f"{world.url}/#/review/tiles")
     desk.locator(".stage img").wait_for()
     until(desk, f"{FETCHED} >= 3")
+    drawn(desk)
 
 
 def test_judgements_made_offline_arrive_once(desk: Any, world: World) -> None:
@@ -44,6 +45,7 @@ def test_judgements_made_offline_arrive_once(desk: Any, world: World) -> None:
     desk.context.set_offline(True)
     for n in range(1, 4):  # three items are ahead
         desk.locator(".stage img").wait_for()
+        drawn(desk)
         desk.keyboard.press("2")
         desk.get_by_text(f"{n} judged by you now").wait_for()
     until(desk, f"{OUTBOX} === 3")
@@ -77,11 +79,9 @@ def test_a_killed_server_loses_and_doubles_nothing(desk: Any, world: World) -> N
     desk.keyboard.press("2")
     desk.get_by_text("1 judged by you now").wait_for()
     until(desk, f"{OUTBOX} === 1")
-    for _ in range(200):  # the page does not wait for the server, and fetching lets the test run on
-        if dead:
-            break
-        desk.wait_for_timeout(50)
+    until(desk, lambda: dead)  # the page does not wait for the server, and fetching lets the test run on
     assert len(world.judgements()) == 1
+    drawn(desk)
     desk.keyboard.press("1")
     desk.get_by_text("2 judged by you now").wait_for()
     until(desk, f"{OUTBOX} === 2")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_world import World, fits, sent, shot, until
+from desk_world import World, drawn, fits, sent, shot, until
 
 from tenure.scope import project as p
 from tenure.types import Box
@@ -48,6 +48,7 @@ def fill(world: World, data: Path) -> None:
 def opened(desk: Any, world: World, endpoint: str) -> None:
     desk.goto(f"{world.url}/#/review/{endpoint}")
     desk.locator(".stage svg .box").first.wait_for()
+    drawn(desk)
 
 
 def test_a_box_is_resized_reclassified_and_deleted_by_keyboard(desk: Any, world: World) -> None:
@@ -152,5 +153,5 @@ def test_a_move_among_1200_boxes_draws_one(desk: Any, world: World) -> None:
     end = desk.evaluate(drawn)
     changed = [i for i, (a, b) in enumerate(zip(start, end, strict=True)) if a != b]
     assert changed == [600]
-    assert end[600] - start[600] >= 3
+    assert end[600] - start[600] >= 2  # it was chosen, and moved at least once: moves in one frame are one
     shot(desk, "review-dense")

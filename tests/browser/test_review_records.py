@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from desk_world import World, fits, sent, shot
+from desk_world import World, drawn, fits, sent, shot
 
 from tenure.data import tables as t
 from tenure.data.state import verify_audit
@@ -87,6 +87,7 @@ def fill(world: World, data: Path) -> None:
 def opened(desk: Any, world: World, endpoint: str) -> None:
     desk.goto(f"{world.url}/#/review/{endpoint}")
     desk.locator(".record, .text-item").first.wait_for()
+    drawn(desk)
 
 
 def test_a_record_shows_types_ranges_and_gaps(desk: Any, world: World) -> None:
