@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,19 @@ def test_a_hang_up_renews_the_workers_of_a_server_without_a_terminal(tmp_path: P
         server.send_signal(signal.SIGTERM)
         assert any("ending" in line for line in heard)
     assert server.returncode == 0
+
+
+def test_a_console_that_somebody_watches_ends_without_a_complaint(tmp_path: Path) -> None:
+    (tmp_path / "tenure.yaml").write_text(PROJECT)
+    command = [sys.executable, "-m", "tenure", "serve", "--project", str(tmp_path), "--open-loopback"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        console = next(line.split()[1] for line in server.stderr if line.startswith("console"))
+        with urllib.request.urlopen(f"{console}/api/stream", timeout=60) as stream:
+            assert stream.readline().startswith(b"retry")
+            server.send_signal(signal.SIGTERM)
+            said = server.stderr.read()
+            stream.read()  # the server ended it
+    assert server.returncode == 0
+    assert "ending" in said
+    assert not {"Traceback", "ERROR"} & set(said.split())

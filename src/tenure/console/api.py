@@ -39,6 +39,8 @@ def management_app(services: Services, *, open_loopback: bool = False) -> Starle
     Args:
         services: what it shows and commands.
         open_loopback: without a token, act as the operator named "local". Only for a server on loopback.
+
+    `app.state.stream` is the event stream: whoever stops the server ends it first, for it never ends by itself.
     """
     guard = guards.Guard(services, open_loopback=open_loopback)
     stream = Stream(services.state, services.project.endpoints)
@@ -48,6 +50,7 @@ def management_app(services: Services, *, open_loopback: bool = False) -> Starle
         routes=[*routes, *_pages()],
         exception_handlers={HTTPException: _on_http_error},  # type: ignore[dict-item]
     )
+    app.state.stream = stream
     app.add_middleware(SecurityHeaders)
     return app
 

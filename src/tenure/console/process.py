@@ -27,14 +27,15 @@ async def serve(
     await loop.run_in_executor(None, controller.start)
     thread = threading.Thread(target=controller.run, name="controller")
     thread.start()
-    server = QuietServer(config(management_app(services, open_loopback=open_loopback)))
+    app = management_app(services, open_loopback=open_loopback)
+    server = QuietServer(config(app))
     serving = loop.create_task(server.serve(sockets=[sock]))
     stopping = loop.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     controller.stop()
+    app.state.stream.end()
     server.should_exit = True
-    server.force_exit = True  # event streams never end by themselves
     await serving
     await loop.run_in_executor(None, thread.join)
 

@@ -44,6 +44,11 @@ class Stream:
         self._last = 0
         self._marks: Marks | None = None
         self._looked = anyio.Lock()
+        self._ended = anyio.Event()
+
+    def end(self) -> None:
+        """End all streams in order; clients come again by themselves."""
+        self._ended.set()
 
     async def events(self, last_event_id: str) -> AsyncIterator[bytes]:
         """Yield the stream of one client, from behind `last_event_id` (`boot-number`, or empty).
@@ -58,7 +63,7 @@ class Stream:
             position = self._last
             yield self._frame(Notice(position, "reset", ""))
         quiet = 0.0
-        while True:
+        while not self._ended.is_set():
             fresh = [n for n in self._recent if n.id > position]
             for notice in fresh:
                 yield self._frame(notice)
@@ -67,7 +72,8 @@ class Stream:
             if quiet >= PING_S:
                 yield b": ping\n\n"
                 quiet = 0.0
-            await anyio.sleep(self._poll_s)
+            with anyio.move_on_after(self._poll_s):
+                await self._ended.wait()
             await self.look()
 
     async def look(self) -> None:

@@ -81,3 +81,15 @@ def test_an_alarm_of_one_endpoint_names_it(state: State, clock: ManualClock) -> 
             assert (await data(events))[1] == {"topic": "alarms", "endpoint": "notes", "id": 1}
 
     anyio.run(story)
+
+
+def test_a_server_that_ends_ends_its_streams(state: State) -> None:
+    async def story() -> None:
+        stream = Stream(state, [], poll_s=3600.0)
+        events = stream.events("")
+        with anyio.fail_after(10):
+            await data(events)
+            stream.end()
+            assert [frame async for frame in events] == []
+
+    anyio.run(story)
