@@ -13,6 +13,7 @@ from tenure.types import Box, Failed, Prediction
 
 ROUNDING = 1e-6
 """A confidence so little outside [0, 1] is float32 rounding and is moved to the bound."""
+_BITS_OF_1 = 0x3F800000
 
 
 class Scores(Sequence[Prediction]):
@@ -31,7 +32,7 @@ class Scores(Sequence[Prediction]):
         self.labels = tuple(labels)
         self.probabilities = probabilities
         self.best = probabilities.argmax(axis=1)
-        self.confidence = probabilities[np.arange(len(self.best)), self.best]
+        self.confidence = np.maximum.reduce(probabilities, axis=1)
 
     def __len__(self) -> int:
         return len(self.probabilities)
@@ -60,8 +61,9 @@ class Scores(Sequence[Prediction]):
             probabilities: (n, labels); rounding beyond [0, 1] by at most `ROUNDING` is moved to the bound.
         """
         made = np.ascontiguousarray(probabilities, dtype=np.float32)
-        low, high = float(made.min(initial=0.0)), float(made.max(initial=0.0))  # NaN if any is NaN
-        if low >= 0 and high <= 1:
+        # As whole numbers the bits of a float32 are at most those of 1.0 just where it lies in [0, 1] (IEEE 754):
+        # one pass, which also finds what is negative or no number.
+        if np.maximum.reduce(made.view(np.uint32), axis=None, initial=0) <= _BITS_OF_1:
             return Scores(labels, made)
         good = np.all((made >= -ROUNDING) & (made <= 1 + ROUNDING), axis=1)
         scores = Scores(labels, made.clip(0.0, 1.0))

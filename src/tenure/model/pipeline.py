@@ -101,6 +101,8 @@ class Pipeline:
                 failed |= {i: value for i, value, f in zip(alive, values, fell, strict=True) if f}
                 alive = [i for i, f in zip(alive, fell, strict=True) if not f]
                 values = [value for value, f in zip(values, fell, strict=True) if not f]
+        if not failed and isinstance(values, Scores) and self._has_terms(values.labels):
+            return Results(values, [tuple([each for _, each in spent])] * len(batch))
         return Results(_as_sent(self._merged(values, alive, failed), batch), self._times(len(batch), spent))
 
     def _merged(

@@ -24,6 +24,7 @@ from tenure.types import Audio, Failed, Image, Prediction
 
 _VALUES = frozenset({str, int, float, bool, type(None)})
 """Types that nobody can change in place."""
+_ARRAYS = (Rows, Scores)
 
 
 class Stage(Protocol):
@@ -83,7 +84,7 @@ def call(stage: Stage, batch: Sequence[Any]) -> Sequence[Any]:
     """
     if not batch:
         return []
-    items = batch if isinstance(batch, Rows | Scores) else [shield(item) for item in batch]
+    items = batch if isinstance(batch, _ARRAYS) else [shield(item) for item in batch]
     try:
         answers = _listed(stage.predict(items))
     except ModelError:

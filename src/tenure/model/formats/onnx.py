@@ -73,8 +73,11 @@ class Session:
         given = {**dict(zip(self.inputs, arrays, strict=False)), **named}
         if len(arrays) > len(self.inputs) or given.keys() != self._types.keys():
             raise ModelError(f"the model takes {', '.join(self.inputs)}; got {', '.join(given)}", at="inputs")
-        feed = {name: _as(array, self._types[name]) for name, array in given.items()}
-        return dict(zip(self.outputs, self._session.run(None, feed), strict=True))
+        return self.run({name: _as(array, self._types[name]) for name, array in given.items()}, self.outputs)
+
+    def run(self, feed: dict[str, Array], outputs: Sequence[str]) -> dict[str, Any]:
+        """Return some outputs for inputs that have the model's names and types already."""
+        return dict(zip(outputs, self._session.run(outputs, feed), strict=True))
 
 
 @dataclass
@@ -105,6 +108,7 @@ class OnnxModel(Tabular):
         """Open the file."""
         self._session = onnx(self.place(files))
         self._wanted = self._session.wanted()
+        self._asked: Sequence[str] = (self.output,) if self.output else self._session.outputs
         if self.output and self.output not in self._session.outputs:
             raise ModelError(
                 f"{self.file} has no output {self.output}; it has {', '.join(self._session.outputs)}", at="output"
@@ -112,9 +116,7 @@ class OnnxModel(Tabular):
 
     def predict(self, batch: list[Any]) -> Sequence[Prediction | Failed]:
         """Answer a batch of records or of arrays of features."""
-        outputs = self._session(**feed(batch, self._wanted, self.features, self.file))
-        if self.output:
-            outputs = {self.output: outputs[self.output]}
+        outputs = self._session.run(feed(batch, self._wanted, self.features, self.file), self._asked)
         raw = self._raw(outputs, len(batch))
         self.confidence = confidence_of(raw.kind)
         return self.answers(raw)
