@@ -30,7 +30,7 @@ from tenure.deploy.serving.predict.runner import Fleet
 from tenure.deploy.serving.processes import supervisor
 from tenure.deploy.serving.processes.supervisor import Limits, Role, Supervisor
 from tenure.errors import AccessError, ModelError, ProjectError, StoreError
-from tenure.model.apart import limit_of
+from tenure.model.apart import Own, limit_of
 from tenure.model.bundle import find_bundle, load, open_bundle, smoke_test
 from tenure.model.manifest import Manifest
 from tenure.model.pipeline import Pipeline
@@ -229,12 +229,12 @@ def _budgets(project: Project, manifest: Manifest) -> dict[str, float]:
     return {stage.stage: stage.budget for stage in spec.pipeline if stage.budget is not None}
 
 
-def _apart(project: Project, manifest: Manifest) -> dict[str, float]:
-    """Return the stages of a version that get a process of their own, with the time that a batch may take."""
-    specs = [spec for e in project.endpoints.values() for spec in e.pipeline]
-    asked = {spec.stage: limit_of(spec.budget) for spec in specs if spec.placement == "process"}
+def _apart(project: Project, manifest: Manifest) -> dict[str, Own]:
+    """Return the stages of a version that get processes of their own."""
+    specs = [spec for e in project.endpoints.values() for spec in e.pipeline if spec.placement == "process"]
+    asked = {spec.stage: Own(limit_of(spec.budget), spec.processes) for spec in specs}
     named = [ref.name for ref in manifest.stages if ref.placement == "process" or ref.name in asked]
-    return {name: asked.get(name, limit_of(None)) for name in named}
+    return {name: asked.get(name, Own()) for name in named}
 
 
 def _same_pixels(project: Project, version: str, manifest: Manifest) -> None:

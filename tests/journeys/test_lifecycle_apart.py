@@ -26,6 +26,7 @@ from tenure.errors import ModelError
 from tenure.model import apart as apart_
 from tenure.model import bundle
 from tenure.model.pipeline import Pipeline
+from tenure.model.pool import Pool
 from tenure.model.registry import Registry
 from tenure.scope.project import StageSpec
 from tenure.types import Prediction
@@ -42,16 +43,18 @@ def make(state: Any, tmp_path: Path) -> Iterator[Make]:
     registry = Registry(state, tmp_path)
     made: list[Pipeline] = []
 
-    def load(thing: Any, *, limit_s: float = 20.0) -> Pipeline:
+    def load(thing: Any, *, limit_s: float = 20.0, processes: int = 1) -> Pipeline:
         version = registry.register("sizes", thing, spec=SIZES, output=LABELS, sample={"a": 2.0})
         opened = bundle.open_bundle(bundle.find_bundle(tmp_path, version))
         name = opened.manifest.stages[0].name
-        made.append(bundle.load(opened, clock=SystemClock(), apart={name: limit_s}))
+        made.append(bundle.load(opened, clock=SystemClock(), apart={name: apart_.Own(limit_s, processes)}))
         return made[-1]
 
     yield load
     for pipeline in made:
-        stage_of(pipeline).close()
+        stage = pipeline.stages[0][1]
+        assert isinstance(stage, apart_.Apart | Pool)
+        stage.close()
 
 
 def stage_of(pipeline: Pipeline) -> apart_.Apart:
@@ -127,7 +130,7 @@ def test_dropping_the_version_ends_its_process_and_gives_its_memory_back(make: M
     opened = make(models.Heavy(7))
     pid = stage_of(opened).pid
     found = next((tmp_path / "bundles").glob("[0-9a-f]*"))
-    again = bundle.load(bundle.open_bundle(found), apart={"heavy": 20.0})
+    again = bundle.load(bundle.open_bundle(found), apart={"heavy": apart_.Own()})
     other = stage_of(again).pid
     assert say(again, 2) == ["big"]
     del again
@@ -140,9 +143,9 @@ def test_dropping_the_version_ends_its_process_and_gives_its_memory_back(make: M
 CHILD = """
 import sys, time
 from pathlib import Path
-from tenure.model import bundle
+from tenure.model import apart, bundle
 opened = bundle.open_bundle(next(Path(sys.argv[1]).glob("[0-9a-f]*")))
-pipeline = bundle.load(opened, apart={"moody": 600.0})
+pipeline = bundle.load(opened, apart={"moody": apart.Own(600.0)})
 print(pipeline.stages[0][1].pid, flush=True)
 pipeline.run([{"a": 66.0}])
 """
@@ -217,6 +220,24 @@ def test_killing_stage_processes_under_load_costs_only_their_items(tmp_path: Pat
         assert len(pids) == 2
     assert all(is_gone(pid) for pid in pids), "they end with their workers"
     print(f"{kills} kills of stage processes: {dict(seen)}")
+
+
+def test_a_batch_is_computed_by_all_processes_of_a_pool_at_once(make: Make, tmp_path: Path) -> None:
+    pipeline = make(models.Meets(os.getpid(), str(tmp_path), 4), processes=3)
+    assert say(pipeline, 2, 0.5, 2) == ["big", "small", "big"]  # each waits for the others; we are the fourth
+
+
+def test_a_death_in_a_pool_costs_its_own_part_of_the_batch(make: Make) -> None:
+    pipeline = make(models.Moody(), processes=2)
+    stage = pipeline.stages[0][1]
+    assert isinstance(stage, Pool)
+    before = stage.pids
+    assert say(pipeline, 2, 0.5, 77, 2) == ["big", "small", *["the stage's process died"] * 2]
+    assert say(pipeline, 2, 0.5, 2, 0.5, 2) == ["big", "small"] * 2 + ["big"]
+    assert len(set(before) & set(stage.pids)) == 1
+    assert [say(pipeline, 99)[0], say(pipeline, 99)[0]] == ["big", "big"]
+    stage.close()
+    wait(lambda: all(is_gone(pid) for pid in before), "the end of the pool")
 
 
 def test_the_limit_of_a_batch_is_generous_but_bounded() -> None:

@@ -1,7 +1,8 @@
 """A stage in a process of its own: its crash, its hang, its memory and its interpreter lock stay there.
 
 The process is spawned, never forked, holds nothing of its parent but a socket and a pipe, and ends with its
-parent, whatever the parent dies of. `placement: process` in the project file asks for one per worker.
+parent, whatever the parent dies of. `placement: process` in the project file asks for one per worker, and
+`processes: 4` for four (`pool`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,6 +41,13 @@ PATIENCE_S = 3.0
 """How long a batch waits for a process that starts again; then its items fail."""
 PAUSES_S = (0.0, 0.2, 1.0, 5.0, 15.0, 60.0)
 """Pauses before a process that has answered nothing since its last start is started again."""
+
+
+class Own(NamedTuple):
+    """How a stage runs apart: seconds that a batch may take, and how many processes share it."""
+
+    limit_s: float = LIMIT_S
+    processes: int = 1
 
 
 class Task(msgspec.Struct, frozen=True):

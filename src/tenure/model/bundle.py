@@ -15,9 +15,10 @@ from tenure.errors import MissingError, ModelError
 from tenure.model import code as source
 from tenure.model import contents, manifest, trust
 from tenure.model.answer import close
-from tenure.model.apart import Apart, Task
+from tenure.model.apart import Apart, Own, Task
 from tenure.model.manifest import Manifest, StageRef
 from tenure.model.pipeline import Pipeline
+from tenure.model.pool import Pool
 from tenure.model.stage import Stage, adapt
 from tenure.model.trust import NOTHING
 from tenure.scope.project import Trust
@@ -103,7 +104,7 @@ def load(
     *,
     trusted: Trust = NOTHING,
     clock: Clock | None = None,
-    apart: Mapping[str, float] | None = None,
+    apart: Mapping[str, Own] | None = None,
 ) -> Pipeline:
     """Load a bundle's stages from its own copy of the code.
 
@@ -115,7 +116,7 @@ def load(
         bundle: what to load.
         trusted: the operator's word on files that may run code.
         clock: for the times of stages.
-        apart: stages that get a process of their own, each with the seconds that a batch may take.
+        apart: stages that get processes of their own.
 
     Raises:
         ModelError: a file is refused, or a stage cannot be imported, constructed or loaded.
@@ -124,7 +125,7 @@ def load(
     with source.kept(key) as keep:
         trust.refuse(bundle.files, bundle.manifest.files, trusted)
         loaded = [
-            _load_apart(ref, bundle, trusted, limit_s=apart[ref.name], clock=clock or SystemClock())
+            _load_apart(ref, bundle, trusted, own=apart[ref.name], clock=clock or SystemClock())
             if apart and ref.name in apart
             else load_stage(ref, bundle, trusted)
             for ref in bundle.manifest.stages
@@ -180,9 +181,10 @@ def _verify(bundle: Bundle) -> None:
             raise ModelError(f"{bundle.path.name[:12]}: {name} is not what the manifest says", at=name)
 
 
-def _load_apart(ref: StageRef, bundle: Bundle, trusted: Trust, *, limit_s: float, clock: Clock) -> Loaded:
+def _load_apart(ref: StageRef, bundle: Bundle, trusted: Trust, *, own: Own, clock: Clock) -> Loaded:
     task = Task(str(bundle.path), ref.name, trusted, tuple(sys.path))
-    stage = Apart(task, limit_s=limit_s, clock=clock)
+    members = [Apart(task, limit_s=own.limit_s, clock=clock) for _ in range(own.processes)]
+    stage = members[0] if len(members) == 1 else Pool(members)
     stage.load(bundle.files)
     return Loaded(stage, stage)
 

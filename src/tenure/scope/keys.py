@@ -99,6 +99,9 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
             "Run in the event loop (below a millisecond), in a thread, or in a process of its own per worker.",
             _SYSTEM,
         ),
+        "processes": Meaning(
+            "With `placement: process`: how many each worker has; they share every batch.", _SYSTEM
+        ),
         "budget": Meaning("Time that the step may take.", SHOWN),
     },
     p.Fallback: {

@@ -106,6 +106,7 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rule: tuple[RuleCase, ...] = ()
     otherwise: str | int | float | bool | None = None
     placement: Literal["inline", "thread", "process"] = "thread"
+    processes: Some = 1
     budget: Span | None = None
 
 

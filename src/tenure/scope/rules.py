@@ -183,6 +183,10 @@ def _stage(stage: StageSpec, spec: EndpointSpec, place: str) -> Iterator[Fault]:
         yield Fault(f"{place}.uses", message)
     if stage.rule and stage.uses is not None:
         yield Fault(f"{place}.rule", "expected no uses beside a rule", (f"{place}.uses",))
+    if stage.processes > 1 and stage.placement != "process":
+        yield Fault(
+            f"{place}.processes", f"needs placement: process, got {stage.placement}", (f"{place}.placement",)
+        )
     if stage.rule and spec.input != "record":
         yield Fault(f"{place}.rule", f"rules need input: record, this endpoint takes {spec.input}")
     for i, case in enumerate(stage.rule):

@@ -144,6 +144,7 @@ ONE_FAULT = [
     ("after: 30s", "after: 200ms", "expected more than 250ms"),
     ("hold: 10m", "hold: 10m, then: human_only", "is always human_only; leave the key out"),
     ('"my:Scratch"', "my.Scratch", 'expected "module:Name"'),
+    ("budget: 40ms", "processes: 4", "needs placement: process, got thread"),
     ("budget: 40ms", "budget: 4s", "the stages' budgets sum to 4 s, more than serve.latency, 0.2 s"),
     ("      sides: {good: {errors: 2%}, defect: {errors: 2%}}", "", "max: partial needs a bound"),
     ("sides: {good:", "sides: {godo:", "expected one of the labels good, defect"),
