@@ -77,13 +77,13 @@ def serving(hold: int = 0) -> Iterator[tuple[int, Script]]:
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     port, loop, stop = made
     try:
         yield port, script
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)
 
 
 def request(body: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import numpy as np
 import pytest
 from capacity_server import request, serving
@@ -14,7 +16,7 @@ from tenure.errors import BusyError
 
 
 def load(port: int, *bodies: bytes, **options: object) -> Load:
-    told = {"rate": 200.0, "seconds": 0.2, "timeout": 5.0, "pattern": "constant", "budget": 5.0} | options
+    told = {"rate": 200.0, "seconds": 0.2, "timeout": 60.0, "pattern": "constant", "budget": 60.0} | options
     return Load(host="127.0.0.1", port=port, requests=tuple(request(b) for b in bodies), **told)  # type: ignore[arg-type]
 
 
@@ -62,7 +64,7 @@ def test_requests_leave_when_due_although_no_answer_comes() -> None:
 def test_every_fate_is_told_apart() -> None:
     bodies = (b"ok", b"pending", b"shed", b"bad", b"fault", b"close", b"chunks", b"noise", b"drop", b"silence")
     with serving() as (port, _):
-        found = drive(load(port, *bodies, timeout=0.5, seconds=0.4), pids={}, clock=SystemClock())
+        found = drive(load(port, *bodies, timeout=3.0, seconds=0.4), pids={}, clock=SystemClock())
     assert found.statuses == {
         "200": 24, "202": 8, "503": 8, "4xx": 8, "5xx": 8, "connection": 16, "unanswered": 8,
     }  # fmt: skip
@@ -86,9 +88,9 @@ def test_waiting_for_a_connection_is_latency_not_lateness() -> None:
 
 
 def test_a_server_that_is_not_there() -> None:
-    with serving() as (port, _):
-        pass
-    raw = generate(load(port, b"ok", timeout=1.0))
+    with socket.socket() as silent:  # it does not listen, and nobody else gets its port meanwhile
+        silent.bind(("127.0.0.1", 0))
+        raw = generate(load(silent.getsockname()[1], b"ok"))
     assert (raw.arrays()[3] == BROKEN).all()
     assert raw.error
 
@@ -97,7 +99,7 @@ def test_a_test_that_cannot_pass_ends_early() -> None:
     with serving() as (port, script):
         raw = generate(load(port, b"shed", give_up=5, seconds=20.0))
     assert raw.gave_up
-    assert 5 <= len(script.seen) < 100
+    assert 5 <= len(script.seen) < 2000  # of 4000: after a standstill what is due leaves at once
 
 
 def test_warm_up_is_sent_and_not_counted() -> None:
@@ -109,7 +111,7 @@ def test_warm_up_is_sent_and_not_counted() -> None:
 
 def test_a_closed_loop_sends_as_fast_as_it_is_answered() -> None:
     with serving() as (port, script):
-        found = drive(load(port, b"ok", closed=True, connections=3, seconds=0.3), pids={}, clock=SystemClock())
+        found = drive(load(port, b"ok", closed=True, connections=3, seconds=1.0), pids={}, clock=SystemClock())
     assert found.good == found.requests == len(script.seen) > 3
     assert found.sender.connections == 3
 

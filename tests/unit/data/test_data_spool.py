@@ -74,7 +74,7 @@ def test_the_lock_is_not_inherited_by_a_spawned_child(tmp_path: Path, clock: Man
         writer.close()
         assert not is_locked(tmp_path / "spool" / f"{segment}.seg")
     finally:
-        child.communicate(b"\n", timeout=30)
+        child.communicate(b"\n", timeout=60)
 
 
 def test_a_segment_ends_at_its_size_and_at_its_age(tmp_path: Path, clock: ManualClock) -> None:

@@ -58,7 +58,7 @@ class Host:
         to.wfile.write(b"x" * 5000 if path == "/big" else b"bytes")
         to.wfile.flush()
         if path == "/slow":
-            self.over.wait(20)
+            self.over.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def fetch(
     host: Host, path: str, *, name: str = "files.example", hosts: list[str] | None = None, **more: Any
 ) -> Any:
     listed = [f"files.example:{host.port}", f"{LOCAL}:{host.port}"] if hosts is None else hosts
-    options: dict[str, Any] = {"limit": 1000, "seconds": 5.0, "resolve": lambda name, port: [LOCAL], **more}
+    options: dict[str, Any] = {"limit": 1000, "seconds": 60.0, "resolve": lambda name, port: [LOCAL], **more}
     return fetching.fetch(f"http://{name}:{host.port}{path}", allowed(listed), **options)
 
 

@@ -40,7 +40,7 @@ def run(world: World, work: Callable[[Call], Awaitable[Any]], *, ready: bool = T
                     request_serializer=MADE[f"{name}Request"].SerializeToString,
                     response_deserializer=MADE[f"{name}Response"].FromString,
                 )
-                return await method(message or MADE[f"{name}Request"](**fields), timeout=20, **(options or {}))
+                return await method(message or MADE[f"{name}Request"](**fields), timeout=60, **(options or {}))
 
             try:
                 return await work(call)

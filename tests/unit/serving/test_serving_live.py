@@ -26,7 +26,7 @@ class Slow:
     def __call__(self, version: str) -> Any:
         self.loads.append(version)
         if version == self.version:
-            self.gate.wait(10)
+            self.gate.wait(60)
         return pipeline(version)
 
 

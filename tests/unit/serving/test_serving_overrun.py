@@ -29,7 +29,7 @@ class Stuck:
 
     def predict(self, batch: Sequence[Any]) -> list[Prediction]:
         self.batches.append(len(batch))
-        self.gate.wait(10)
+        self.gate.wait(60)
         return [Prediction("big", 0.9) for _ in batch]
 
 
@@ -158,7 +158,8 @@ def test_work_that_would_come_too_late_is_refused_at_the_door(tmp_path: Path) ->
         while not model.batches:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         waiting = [asyncio.create_task(core.predict(ask())) for _ in range(50)]
-        await asyncio.sleep(0.01)
+        while sum(runner._rows for runner in core._fleet._runners.values()) < 50:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
         with pytest.raises(BusyError) as caught:
             await core.predict(ask(deadline_s=0.001))
         assert caught.value.retry_after > 0

@@ -50,7 +50,7 @@ class Wire:
         await self.writer.drain()
 
     async def reply(self) -> Reply:
-        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)).decode("latin-1")
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 60)).decode("latin-1")
         lines = head.split("\r\n")
         headers = {k.lower(): v.strip() for k, v in (line.split(":", 1) for line in lines[1:] if line)}
         body = await self.reader.readexactly(int(headers.get("content-length", 0)))
@@ -58,7 +58,7 @@ class Wire:
 
     async def rest(self) -> bytes:
         """Return what comes until the server closes."""
-        return await asyncio.wait_for(self.reader.read(), 10)
+        return await asyncio.wait_for(self.reader.read(), 60)
 
 
 class Site(NamedTuple):
@@ -454,7 +454,7 @@ def test_expect_continue_and_chunks_are_answered(world: World) -> None:
     async def work(site: Site) -> None:
         wire = await site.connect()
         await wire.send(HEAD + b"Expect: 100-continue\r\nContent-Length: 8\r\n\r\n")
-        assert (await asyncio.wait_for(wire.reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 100")
+        assert (await asyncio.wait_for(wire.reader.readuntil(b"\r\n\r\n"), 60)).startswith(b"HTTP/1.1 100")
         await wire.send(BODY)
         assert (await wire.reply()).status == 200
         await wire.send(HEAD + b'Transfer-Encoding: chunked\r\n\r\n3\r\n{"a\r\n5\r\n": 5}\r\n0\r\n\r\n')
