@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, chain, groupby, pairwise
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
@@ -41,6 +41,8 @@ _CODES = {
 
 
 _NUMBERS = (int, float)
+_KEPT_ROWS = 256
+"""Batches are small; no packer is kept for every size that ever came."""
 
 
 class Encoder:
@@ -54,8 +56,8 @@ class Encoder:
         dtypes = tuple(np.dtype(d) for _, d in schema.columns)
         self._codes = tuple(_CODES[d.str] for d in dtypes)
         self._columns = tuple(zip(self._names, dtypes, self._codes, strict=True))
-        self._row = struct.Struct("<" + "".join(self._codes) + "II")
         self._packers: dict[tuple[int, str], struct.Struct] = {}
+        self._leaders: dict[tuple[int, int], struct.Struct] = {}
         self._tails: dict[int, int] = {}
 
     def encode(
@@ -76,17 +78,17 @@ class Encoder:
         """
         rows = len(var)
         try:
-            if len(columns) != len(self._names):
-                raise ValueError("other columns than the schema's")
+            if len(columns) != len(self._names) or not rows:
+                raise ValueError("a frame needs a row, and the schema's columns")
             # For arrays the general way is the faster one, even for a single row.
-            is_listed = rows == 1 and not isinstance(columns[self._names[0]], np.ndarray)
-            body = self._one(columns, var[0]) if is_listed else self._many(columns, var)
+            if rows == 1 and not isinstance(columns[self._names[0]], np.ndarray):
+                values = [v for name in self._names for (v,) in (columns[name],)]
+                parts = [self._leading(len(values), 1).pack(*values)]
+            else:
+                parts = [self._pack(columns[name], dtype, code, rows) for name, dtype, code in self._columns]
         except (KeyError, ValueError, TypeError, OverflowError, struct.error) as error:
-            raise self._explain(columns, rows, error) from error
-        head = _HEAD.pack(
-            MAGIC, FORMAT, self._kind, self._id, rows, run, first_seq, t_ns, len(body), crc32(body), 0
-        )
-        return b"".join((head, _SEAL.pack(crc32(head), 0), body))
+            raise self._explain(columns, rows, error, self._columns) from error
+        return self._frame(parts, var, run=run, first_seq=first_seq, t_ns=t_ns)
 
     def encode_parts(
         self, *, run: int, first_seq: int, t_ns: int, head: Sequence[Column | float | int], tail: bytes,
@@ -107,34 +109,56 @@ class Encoder:
         """
         rows, parts = len(var), list[bytes]()
         try:
-            if rows == 1:
-                values = [given if isinstance(given, _NUMBERS) else given[0] for given in head]
-                parts.append(self._leading(len(head)).pack(*values))
-            else:
-                for given, (_, dtype, code) in zip(head, self._columns, strict=False):
-                    if isinstance(given, _NUMBERS):
-                        parts.append(struct.pack("<" + code, given) * rows)
-                    else:
-                        parts.append(self._pack(given, dtype, code, rows))
-            if len(tail) != rows * self._tail_bytes(len(head)):
-                raise ValueError("the last columns have another size than the schema's")
+            for given, (_, dtype, code) in zip(head, self._columns, strict=False):
+                if isinstance(given, _NUMBERS):
+                    parts.append(struct.pack("<" + code, given) * rows)
+                else:
+                    parts.append(self._pack(given, dtype, code, rows))
         except (ValueError, TypeError, OverflowError, struct.error) as error:
-            at = self._names[len(parts)] if len(parts) < len(self._names) else None
-            raise _invalid(f"column {at!r} does not fit: {error}", at or "") from error
-        parts.append(tail)
-        parts.append(struct.pack(f"<{rows + 1}I", 0, *accumulate(map(len, var))))
-        parts.extend(var)
-        body = b"".join(parts)
-        header = _HEAD.pack(
+            at = self._names[len(parts)]
+            raise _invalid(f"column {at!r} does not fit: {error}", at) from error
+        parts.append(self._checked(tail, rows, len(head)))
+        return self._frame(parts, var, run=run, first_seq=first_seq, t_ns=t_ns)
+
+    def encode_rows(
+        self, *, run: int, first_seq: int, t_ns: int, rows: Sequence[Sequence[float | int]], tail: bytes,
+        var: Sequence[bytes],
+    ) -> bytes:  # fmt: skip
+        """Return a frame as `encode_parts` does, with the leading values of each row in place of `head`."""
+        n, width = len(rows), len(rows[0])
+        values = rows[0] if n == 1 else chain.from_iterable(zip(*rows, strict=True))
+        try:
+            head = self._leading(width, n).pack(*values)
+        except (ValueError, TypeError, OverflowError, struct.error) as error:
+            columns = dict(zip(self._names, zip(*rows, strict=False), strict=False))
+            raise self._explain(columns, n, error, self._columns[:width]) from error
+        parts = (head, self._checked(tail, n, width))
+        return self._frame(parts, var, run=run, first_seq=first_seq, t_ns=t_ns)
+
+    def _frame(
+        self, columns: Sequence[bytes], var: Sequence[bytes], *, run: int, first_seq: int, t_ns: int
+    ) -> bytes:  # fmt: skip
+        rows = len(var)
+        ends = struct.pack(f"<{rows + 1}I", 0, *accumulate(map(len, var))) if any(var) else bytes(4 * rows + 4)
+        body = b"".join((*columns, ends, *var))
+        head = _HEAD.pack(
             MAGIC, FORMAT, self._kind, self._id, rows, run, first_seq, t_ns, len(body), crc32(body), 0
         )
-        return b"".join((header, _SEAL.pack(crc32(header), 0), body))
+        return b"".join((head, _SEAL.pack(crc32(head), 0), body))
 
-    def _leading(self, count: int) -> struct.Struct:
-        """Return the packer of one row's first columns."""
-        found = self._packers.get((count, ""))
+    def _checked(self, tail: bytes, rows: int, first: int) -> bytes:
+        """Return the last columns; raises StoreError where they have another size than the schema's."""
+        if len(tail) != rows * self._tail_bytes(first):
+            raise _invalid("the last columns have another size than the schema's", self._names[-1])
+        return tail
+
+    def _leading(self, count: int, rows: int) -> struct.Struct:
+        """Return the packer of the first columns, one after the other."""
+        found = self._leaders.get((count, rows))
         if found is None:
-            found = self._packers[count, ""] = struct.Struct("<" + "".join(self._codes[:count]))
+            found = struct.Struct("<" + "".join(f"{rows}{code}" for code in self._codes[:count]))
+            if rows <= _KEPT_ROWS:
+                self._leaders[count, rows] = found
         return found
 
     def _tail_bytes(self, first: int) -> int:
@@ -143,33 +167,21 @@ class Encoder:
             found = self._tails[first] = sum(dtype.itemsize for _, dtype, _ in self._columns[first:])
         return found
 
-    def _one(self, columns: Mapping[str, Column], blob: bytes) -> bytes:
-        """Pack a single row in one call; a column of another length is refused."""
-        values = [v for name in self._names for (v,) in (columns[name],)]
-        return self._row.pack(*values, 0, len(blob)) + blob
-
-    def _many(self, columns: Mapping[str, Column], var: Sequence[bytes]) -> bytes:
-        rows = len(var)
-        if rows == 0:
-            raise ValueError("a frame needs a row")
-        parts = [self._pack(columns[name], dtype, code, rows) for name, dtype, code in self._columns]
-        parts.append(struct.pack(f"<{rows + 1}I", 0, *accumulate(map(len, var))))
-        parts.extend(var)
-        return b"".join(parts)
-
     def _pack(self, column: Column, dtype: np.dtype[Any], code: str, rows: int) -> bytes:
         if isinstance(column, np.ndarray) and column.dtype is dtype and column.shape == (rows,):
             return column.tobytes()
         packer = self._packers.get((rows, code))
         if packer is None:
             packer = struct.Struct(f"<{rows}{code}")
-            if rows <= 256:  # batches are small; do not keep one for every size that ever came
+            if rows <= _KEPT_ROWS:
                 self._packers[rows, code] = packer
         return packer.pack(*column)
 
-    def _explain(self, columns: Mapping[str, Column], rows: int, error: Exception) -> StoreError:
+    def _explain(
+        self, columns: Mapping[str, Column], rows: int, error: Exception, wanted: Sequence[tuple[str, Any, str]]
+    ) -> StoreError:  # fmt: skip
         """Return the error that names the column; runs only after a failure."""
-        for name, _, code in self._columns:
+        for name, _, code in wanted:
             if name not in columns:
                 return _invalid(f"column {name!r} is missing", name)
             if len(columns[name]) != rows:
@@ -311,8 +323,14 @@ class Frame:
             said[i] |= _decode(blob)
         return said
 
+    def has_blobs(self) -> bool:
+        """Say whether a row has a variable part: whether more follows than columns and empty offsets."""
+        return bool(self.length != self.rows * _layout(self.schema).row_bytes + 4 * (self.rows + 1))
+
     def blobs(self) -> list[tuple[int, bytes]]:
         """Return (row, msgpack blob) of the rows that have one."""
+        if not self.has_blobs():
+            return []
         at = self.offset + HEADER_BYTES + self.rows * _layout(self.schema).row_bytes
         ends = struct.unpack_from(f"<{self.rows + 1}I", self._buffer, at)
         if ends[-1] == 0 and not any(ends):

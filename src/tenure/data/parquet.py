@@ -27,6 +27,8 @@ SEALED = tuple(kind for kind in Kind if kind != Kind.HEARTBEAT)
 
 
 _CHUNK = 2048
+_BARE = 16
+"""A row without a variable part counts as this part of one with: it becomes no Python values."""
 
 
 class Placed(NamedTuple):
@@ -37,8 +39,11 @@ class Placed(NamedTuple):
     frame: Frame
 
 
-def tables(placed: Iterable[Placed]) -> dict[tuple[Kind, str], pa.Table]:
-    """Return one table per (kind, endpoint), rows in log order. Heartbeats are left out."""
+def tables(placed: Iterable[Placed], *, coded: bool = False) -> dict[tuple[Kind, str], pa.Table]:
+    """Return one table per (kind, endpoint), rows in log order. Heartbeats are left out.
+
+    With `coded` the words that come again are dictionaries, which a Parquet file can take as they are.
+    """
     groups: dict[tuple[Kind, str], dict[int, list[Placed]]] = {}
     for item in placed:
         kind = Kind(item.frame.kind)
@@ -46,7 +51,7 @@ def tables(placed: Iterable[Placed]) -> dict[tuple[Kind, str], pa.Table]:
             by_schema = groups.setdefault((kind, item.frame.schema.endpoint), {})
             by_schema.setdefault(item.frame.schema_id, []).append(item)
     return {
-        key: _joined([table(some) for part in parts.values() for some in _chunks(part)], len(parts))
+        key: _joined([table(some, coded=coded) for part in parts.values() for some in _chunks(part)], len(parts))
         for key, parts in groups.items()
     }
 
@@ -54,13 +59,13 @@ def tables(placed: Iterable[Placed]) -> dict[tuple[Kind, str], pa.Table]:
 def _chunks(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
     """Cut frames into runs of about `_CHUNK` rows: the Python values of so many rows exist at a time."""
     some: list[Placed] = []
-    rows = 0
+    weight = 0.0
     for item in placed:
         some.append(item)
-        rows += item.frame.rows
-        if rows >= _CHUNK:
+        weight += item.frame.rows * (1 if item.frame.has_blobs() else 1 / _BARE)
+        if weight >= _CHUNK:
             yield some
-            some, rows = [], 0
+            some, weight = [], 0.0
     if some:
         yield some
 
@@ -68,14 +73,28 @@ def _chunks(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
 def _joined(parts: list[pa.Table], schemas: int) -> pa.Table:
     if len(parts) == 1:
         return parts[0]
-    whole = pa.concat_tables(parts, promote_options="default")
-    if schemas == 1:
-        return whole  # in the order of the log already
+    if schemas == 1:  # in the order of the log already
+        return pa.concat_tables(parts, promote_options="default")
+    whole = pa.concat_tables([_spelled_out(part) for part in parts], promote_options="default")
     return whole.sort_by([("segment", "ascending"), ("frame", "ascending"), ("row", "ascending")])
 
 
-def table(placed: Sequence[Placed]) -> pa.Table:
-    """Return the table of frames of one schema."""
+def _spelled_out(part: pa.Table) -> pa.Table:
+    return pa.table({name: _spelled(part[name]) for name in part.column_names})
+
+
+def table(placed: Sequence[Placed], *, coded: bool = False) -> pa.Table:
+    """Return the table of frames of one schema; `coded` as in `tables`."""
+    columns = _columns(placed)
+    return pa.table(columns if coded else {name: _spelled(column) for name, column in columns.items()})
+
+
+def _spelled(column: pa.Array) -> pa.Array:
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+
+
+def _columns(placed: Sequence[Placed]) -> dict[str, pa.Array]:
+    """Return the columns of frames of one schema; words that the schema names are dictionaries."""
     parts = [item.frame for item in placed]
     schema, kind = parts[0].schema, Kind(parts[0].kind)
     rows = np.array([frame.rows for frame in parts])
@@ -91,8 +110,14 @@ def table(placed: Sequence[Placed]) -> pa.Table:
     columns["schema_id"] = pa.array(np.full(int(rows.sum()), parts[0].schema_id, np.uint32))
     columns["segment"] = _constants([item.segment for item in placed], rows)
     columns["frame"] = pa.array(np.repeat(np.array([item.offset for item in placed], np.int64), rows))
-    columns["row"] = pa.array(np.concatenate([np.arange(n, dtype=np.int32) for n in rows]))
-    return pa.table(columns)
+    columns["row"] = pa.array(_numbered(rows))
+    return columns
+
+
+def _numbered(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Return 0, 1, ... for the rows of each frame."""
+    starts = np.cumsum(rows) - rows
+    return (np.arange(rows.sum()) - np.repeat(starts, rows)).astype(np.int32)
 
 
 def empty(kind: Kind) -> pa.Table:
@@ -105,7 +130,8 @@ def empty(kind: Kind) -> pa.Table:
     columns["endpoint"] = pa.array([], pa.string())
     columns |= _variable(kind, [], {})
     places = {"schema_id": pa.uint32(), "segment": pa.string(), "frame": pa.int64(), "row": pa.int32()}
-    return pa.table(columns | {name: pa.array([], form) for name, form in places.items()})
+    columns |= {name: pa.array([], form) for name, form in places.items()}
+    return pa.table({name: _spelled(column) for name, column in columns.items()})
 
 
 def plain_row(row: dict[str, Any], schema_of: Schemas) -> dict[str, Any]:
@@ -124,7 +150,7 @@ def _constants(words: Sequence[str], rows: npt.NDArray[np.int64]) -> pa.Array:
     """Return each word as often as `rows` says."""
     once = {word: i for i, word in enumerate(dict.fromkeys(words))}
     indices = np.repeat(np.array([once[word] for word in words], np.int32), rows)
-    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(list(once), pa.string())).cast(pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(list(once), pa.string()))
 
 
 def _plain(name: str, values: Array, schema: Schema) -> pa.Array:
@@ -140,7 +166,7 @@ def _plain(name: str, values: Array, schema: Schema) -> pa.Array:
 def _words(values: Array, words: tuple[str, ...]) -> pa.Array:
     outside = values >= len(words)
     indices = pa.array(values.astype(np.int32), mask=outside)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string())).cast(pa.string())
+    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
 
 
 def _derived(fixed: dict[str, Array]) -> dict[str, pa.Array]:
@@ -194,7 +220,7 @@ def _told(schema: Schema, fixed: dict[str, Array]) -> dict[str, pa.Array]:
         indices = pa.array(np.where(outside, 0, best).astype(np.int32), mask=outside)
         words = pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
         spelled = pa.DictionaryArray.from_arrays(indices, _json(list(names)))
-        out |= {"label": words.cast(pa.string()), "value": spelled.cast(pa.string())}
+        out |= {"label": words, "value": spelled}
         out["probabilities"] = _partly_known(names, fixed, refused)
     if "route" in fixed and (schema.labels or schema.fields):
         out["reason"] = _reasons(fixed, refused)
@@ -216,18 +242,19 @@ def _reasons(fixed: dict[str, Array], refused: Any) -> pa.Array:
     for number, level in enumerate(columnar.REASONS):
         index[(fixed["route"] == Route.AUTO) & (fixed["level"] == level) & ~refused] = number
     words = pa.array(list(columnar.REASONS.values()), pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array(index, mask=index < 0), words).cast(pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(index, mask=index < 0), words)
 
 
 def _replaced(column: pa.Array, known: list[tuple[int, Any]], build: Callable[[list[Any]], pa.Array]) -> pa.Array:
     if not known:
         return column
     values = build([value for _, value in known])
-    if len(known) == len(column):
-        return values
-    mask = np.zeros(len(column), bool)
-    mask[[i for i, _ in known]] = True
-    return pc.replace_with_mask(column, pa.array(mask), values)
+    if len(known) < len(column):
+        mask = np.zeros(len(column), bool)
+        mask[[i for i, _ in known]] = True
+        values = pc.replace_with_mask(_spelled(column), pa.array(mask), values)
+    # as in the other runs of frames of the schema
+    return values.dictionary_encode() if pa.types.is_dictionary(column.type) else values
 
 
 def _json_or_null(values: list[Any]) -> pa.Array:
