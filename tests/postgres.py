@@ -19,6 +19,8 @@ import sqlalchemy as sa
 from tenure.data.state import State
 from tenure.data.tables import metadata
 
+PATIENCE_S = 250
+
 
 def binaries() -> Path | None:
     """Return the newest folder with initdb and pg_ctl, or None."""
@@ -49,19 +51,24 @@ def cluster() -> Iterator[str]:
     owner = user()
     if owner:
         shutil.chown(root, owner)
-    port = _free_port()
     data = root / "data"
+    held = socket.socket()  # it never listens: as long as it is bound nobody else is given the port
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
     try:
         _run([folder / "initdb", "-D", data, "-U", "tenure", "-A", "trust", "-E", "UTF8", "--no-sync"], owner)
         options = (
             f"-F -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={root} -c max_connections=60"
         )
-        _run([folder / "pg_ctl", "-D", data, "-w", "-l", root / "log", "-o", options, "start"], owner)
+        control = [folder / "pg_ctl", "-D", data, "-w", "-t", PATIENCE_S]
+        _run([*control, "-l", root / "log", "-o", options, "start"], owner)
         try:
             yield f"postgresql+psycopg://tenure@127.0.0.1:{port}/postgres"
         finally:
-            _run([folder / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"], owner)
+            _run([*control, "-m", "immediate", "stop"], owner)
     finally:
+        held.close()
         shutil.rmtree(root, ignore_errors=True)
 
 
@@ -92,14 +99,8 @@ def _run(command: list[object], owner: str | None) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed with {done.returncode}")
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -13,8 +13,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml))\n")
-SERVER_START_S = 60
-READER_S = 20.0
+SERVER_START_S = 120
+READER_S = 60.0
+COMMAND_S = 250
+READS = ("tenure log", "tenure reviews", "tenure report", "tenure level show", "tenure rollout show")
 
 
 class Step(NamedTuple):
@@ -73,8 +75,8 @@ class Reader:
         wanted = "\n".join(step.shown)
         pattern = re.escape(wanted).replace("…", ".*")
         end = time.monotonic() + READER_S
-        while step.command.startswith("tenure log") and not re.fullmatch(pattern, output, re.DOTALL):
-            if time.monotonic() > end:  # shadows answer after the reply; a reader types slower than that
+        while step.command.startswith(READS) and not re.fullmatch(pattern, output, re.DOTALL):
+            if time.monotonic() > end:  # the controller follows the log, a reader types slower than that
                 break
             output = self._run(self._now(step.command))
         assert re.fullmatch(pattern, output, re.DOTALL), (
@@ -83,8 +85,8 @@ class Reader:
 
     def _run(self, command: str) -> str:
         done = subprocess.run(
-            command, shell=True, cwd=self.folder, env=self._env, capture_output=True, text=True, timeout=60,
-            stdin=subprocess.DEVNULL,
+            command, shell=True, cwd=self.folder, env=self._env, capture_output=True, text=True,
+            timeout=COMMAND_S, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
         for name, sha in re.findall(r"\b([a-z]\w*)@([0-9a-f]{8})\b", done.stdout):
@@ -124,5 +126,5 @@ class Reader:
         """End the server as Ctrl-C does; it must end well."""
         if self.server is not None:
             self.server.terminate()
-            _, rest = self.server.communicate(timeout=30)
+            _, rest = self.server.communicate(timeout=COMMAND_S)
             assert self.server.returncode == 0, rest

@@ -6,7 +6,7 @@ import pytest
 
 from tenure.demo.inspection import command
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from tenure.demo.inspection.command import app
 
-pytestmark = pytest.mark.timeout(480)
+pytestmark = pytest.mark.timeout(1500)  # five minutes on two busy cores
 
 
 @pytest.fixture(scope="module")

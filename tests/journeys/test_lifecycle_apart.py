@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
@@ -22,6 +23,7 @@ from lifecycle_plant import Plant, wait
 from serving_server import LABELS, SIZES, Client
 
 from tenure.clock import SystemClock
+from tenure.data.view import Log
 from tenure.errors import ModelError
 from tenure.model import apart as apart_
 from tenure.model import bundle
@@ -31,19 +33,21 @@ from tenure.model.registry import Registry
 from tenure.scope.project import StageSpec
 from tenure.types import Prediction
 
-STAGE = StageSpec(stage="moody", uses="x:Moody", placement="process", budget=0.05)
+STAGE = StageSpec(stage="moody", uses="x:Moody", placement="process", budget=3.0)
 SPEC = msgspec.structs.replace(SIZES, pipeline=(STAGE,))
+WAITS_S = 60.0
 
 Make = Callable[..., Pipeline]
 
 
 @pytest.fixture
-def make(state: Any, tmp_path: Path) -> Iterator[Make]:
-    """Load a stage apart, from a bundle."""
+def make(state: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Load a stage apart, from a bundle; a process that starts again may take its time, as on a busy machine."""
+    monkeypatch.setattr(apart_, "PATIENCE_S", WAITS_S)
     registry = Registry(state, tmp_path)
     made: list[Pipeline] = []
 
-    def load(thing: Any, *, limit_s: float = 20.0, processes: int = 1) -> Pipeline:
+    def load(thing: Any, *, limit_s: float = WAITS_S, processes: int = 1) -> Pipeline:
         version = registry.register("sizes", thing, spec=SIZES, output=LABELS, sample={"a": 2.0})
         opened = bundle.open_bundle(bundle.find_bundle(tmp_path, version))
         name = opened.manifest.stages[0].name
@@ -102,9 +106,9 @@ def test_a_process_that_died_idle_costs_nothing(make: Make) -> None:
 
 
 def test_a_hang_is_ended_at_the_limit(make: Make) -> None:
-    pipeline = make(models.Moody(), limit_s=0.5)
+    pipeline = make(models.Moody(), limit_s=3.0)
     pid = stage_of(pipeline).pid
-    assert say(pipeline, 2, 66) == ["the stage's process did not answer within 0.5 s and was ended"] * 2
+    assert say(pipeline, 2, 66) == ["the stage's process did not answer within 3 s and was ended"] * 2
     assert is_gone(pid)
     assert say(pipeline, 2) == ["big"]
 
@@ -190,6 +194,23 @@ def is_stage(process: psutil.Process) -> bool:
         return False
 
 
+def asked_again(plant: Plant, workers: list[int]) -> bool:
+    """Send a request, which either worker may take, and say whether each has its process again."""
+    client = plant.client()
+    client.call("POST", "/v1/sizes/predict", {"a": 2})
+    client.close()
+    return all(len(stages_below(worker)) == 1 for worker in workers)
+
+
+def reasons(plant: Plant) -> Counter[str]:
+    """Count why requests had no answer of the model, as the log says."""
+    log = Log(plant.folder)
+    try:
+        return Counter(log.query("select reason from predictions where route = 'pending'")["reason"].to_pylist())
+    finally:
+        log.close()
+
+
 def test_killing_stage_processes_under_load_costs_only_their_items(tmp_path: Path) -> None:
     """Each request is answered: by the model, or, when its process died with it, by a person later."""
     plant, dice = Plant(tmp_path, workers=2, spec=SPEC), random.Random(5)
@@ -204,21 +225,28 @@ def test_killing_stage_processes_under_load_costs_only_their_items(tmp_path: Pat
             had = sum(c.seen["200 decided"] for c in callers)
             found = stages_below(plant.pid(dice.randrange(2)))
             if found:
-                os.kill(found[0], signal.SIGKILL)
-                kills += 1
+                with contextlib.suppress(ProcessLookupError):  # the blow before was slow to work
+                    os.kill(found[0], signal.SIGKILL)
+                    kills += 1
             wanted = had + dice.randint(50, 150)
             wait(lambda w=wanted: sum(c.seen["200 decided"] for c in callers) >= w, "answers")
         stop.set()
         for caller in callers:
-            caller.join(30)
+            caller.join(WAITS_S)
         seen = sum((c.seen for c in callers), Counter[str]())
         assert set(seen) <= {"200 decided", "202 pending"}, seen
-        assert seen["202 pending"] <= kills * len(callers), "never more than what was in hand"
         assert seen["200 decided"] > 400
         workers = [plant.pid(0), plant.pid(1)]
+        wait(lambda: asked_again(plant, workers), "a process below each worker")
         pids = [pid for worker in workers for pid in stages_below(worker)]
         assert len(pids) == 2
-    assert all(is_gone(pid) for pid in pids), "they end with their workers"
+    fallen = reasons(plant)
+    assert fallen.total() >= seen["202 pending"]
+    died = sum(n for why, n in fallen.items() if "died" in why)
+    slow = sum(n for why, n in fallen.items() if "is not loaded after" in why)  # as a busy machine is
+    assert died <= kills * len(callers), "never more than what was in hand"
+    assert died + slow == fallen.total(), fallen
+    wait(lambda: all(is_gone(pid) for pid in pids), "the end of what was below the workers")
     print(f"{kills} kills of stage processes: {dict(seen)}")
 
 

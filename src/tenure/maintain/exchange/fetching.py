@@ -79,7 +79,8 @@ def fetch(
     try:
         return _read(connection, path, limit)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        what = "it took too long" if connection.late else f"{type(error).__name__}: {error}"
+        late = connection.late or isinstance(error, TimeoutError)  # whichever of our two watches was first
+        what = "it took too long" if late else f"{type(error).__name__}: {error}"
         raise _failed(f"{host}:{port} gave no file: {what}"[:300]) from error
     finally:
         watch.cancel()
