@@ -24,6 +24,9 @@ GATES = (WRONG, MISSING, OUTSTANDING)
 PATIENCE_US = 600_000_000
 """How long an open request holds those behind it back where the plan sets no maturity; then it is missing."""
 
+Told = tuple[str | None, str | None]
+"""A value and its boxes as JSON texts, where there are any."""
+
 _OPEN = ("open", "judged", "conflict")
 _I, _P = t.review_items.c, t.item_predictions.c
 
@@ -59,10 +62,9 @@ def front_us(conn: Connection, rollout: Rollout, now_us: int) -> int:
     Cases that are judged fast differ from the others: a disagreement waits for a second reader, so that counting
     labels as they come would count the agreements first.
     """
-    patience = maturity_us(rollout) or PATIENCE_US
     query = sa.select(sa.func.min(_I.created_us)).where(
         _I.rollout == rollout.id, _I.state.in_(_OPEN), _I.lottery == 1,
-        _I.created_us >= max(store.since_us(conn, rollout), now_us - patience),
+        _I.created_us >= max(store.since_us(conn, rollout), now_us - patience_us(rollout)),
     )  # fmt: skip
     found = conn.execute(query).scalar()
     return now_us + 1 if found is None else int(found)
@@ -73,7 +75,7 @@ def counted(conn: Connection, rollout: Rollout, now_us: int) -> list[Count]:
 
     A request counts once it is older than the gate's maturity; then one without a label is missing.
     """
-    old_enough = min(now_us - maturity_us(rollout), front_us(conn, rollout, now_us) - 1)
+    old_enough = old_enough_us(rollout, now_us, front_us(conn, rollout, now_us))
     rows = list(_drawn(conn, rollout))
     mature = [r for r in rows if r.created_us <= old_enough]
     counts = [*_of_part(rollout, mature, ""), *_paired(conn, rollout, old_enough)]
@@ -117,6 +119,16 @@ def maturity_us(rollout: Rollout) -> int:
     return int(max((g.maturity for g in rollout.plan.gates if g.bad == WRONG), default=0.0) * 1e6)
 
 
+def patience_us(rollout: Rollout) -> int:
+    """Return how long an open request holds those behind it back, in microseconds."""
+    return maturity_us(rollout) or PATIENCE_US
+
+
+def old_enough_us(rollout: Rollout, now_us: int, front_us: int) -> int:
+    """Return the time of the youngest request that counts: with a label, or as one whose label is missing."""
+    return min(now_us - maturity_us(rollout), front_us - 1)
+
+
 def _drawn(conn: Connection, rollout: Rollout) -> Iterator[Drawn]:
     """Yield the drawn requests of the steps that split, in order of request time."""
     said = (_P.item == _I.id) & (_P.version == _I.version) & (_P.automated == 1)
@@ -145,12 +157,24 @@ def _parts(rollout: Rollout, row: RowMapping, before: Sequence[str]) -> tuple[st
 
 
 def _wrong(rollout: Rollout, row: RowMapping) -> bool | None:
-    if row["state"] != "resolved" or row["truth"] is None:
-        return None
-    if row["value"] is None:
-        return False  # the model did not decide it
     truth = (row["truth"], row["truth_regions"])
-    return loss.wrong(rollout.plan.loss, truth, (row["value"], row["regions"]))
+    return wrong(rollout, truth, row["state"] == "resolved", (row["value"], row["regions"]))
+
+
+def wrong(rollout: Rollout, truth: Told, resolved: bool, decided: Told) -> bool | None:
+    """Say whether a request was decided wrongly; None without a label.
+
+    Args:
+        rollout: says what wrong means.
+        truth: (value, boxes) as JSON texts.
+        resolved: whether people are done with it.
+        decided: what the model decided, alike; without a value it did not decide.
+    """
+    if not resolved or truth[0] is None:
+        return None
+    if decided[0] is None:
+        return False  # the model did not decide it
+    return loss.wrong(rollout.plan.loss, (truth[0], truth[1]), (decided[0], decided[1]))
 
 
 def _tally(rollout: Rollout, rows: Sequence[Drawn], gate: str) -> list[Count]:

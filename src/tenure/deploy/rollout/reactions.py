@@ -28,6 +28,9 @@ SLACK_US = 10_000_000
 Key = tuple[int, int]
 """(run, seq) of a request."""
 
+Heard = dict[str, tuple[int, float]]
+"""Reaction -> (when the request's first one came, its value)."""
+
 
 class Waiting(msgspec.Struct, eq=False):
     """A request whose reactions may still come.
@@ -39,7 +42,7 @@ class Waiting(msgspec.Struct, eq=False):
         candidate: whether the candidate answered.
         unit: of what it was drawn with; the empty text where it was drawn by itself.
         parts: slices that it is in.
-        heard: reaction -> (when its first one came, its value).
+        heard: the reactions that came.
     """
 
     key: Key
@@ -48,7 +51,7 @@ class Waiting(msgspec.Struct, eq=False):
     candidate: bool
     unit: str
     parts: tuple[str, ...]
-    heard: dict[str, tuple[int, float]]
+    heard: Heard
 
 
 class Reactions:
@@ -94,8 +97,7 @@ class Reactions:
     def heard(self, key: Key, kind: str, value: object, t_us: int) -> None:
         """Note a request's first reaction of a kind; `false` is none. Without a number its value is 1."""
         waiting = self._requests.get(key)
-        if waiting is not None and value is not False and t_us >= waiting.t_us:
-            waiting.heard.setdefault(kind, (t_us, _number(value)))
+        if waiting is not None and note(waiting.heard, kind, value, request_us=waiting.t_us, t_us=t_us):
             self._front_us = max(self._front_us, t_us)
 
     def outstanding(self, rollout: Rollout) -> dict[str, int]:
@@ -114,7 +116,7 @@ class Reactions:
         ripe: list[Waiting] = []
         for gate, seconds in maturities(rollout.plan).items():
             queue, mature = self._order.get(gate, deque()), []
-            old = min(now_us, self._front_us) - SLACK_US - int(seconds * 1e6)
+            old = old_us(min(now_us, self._front_us), seconds)
             while queue and queue[0].t_us <= old:
                 mature.append(queue.popleft())
             if mature:
@@ -130,6 +132,25 @@ class Reactions:
         self._requests.clear()
         self._order.clear()
         self._rollout = ""
+
+
+def note(heard: Heard, kind: str, value: object, *, request_us: int, t_us: int) -> bool:
+    """Note a reaction that counts: not `false`, not before its request, the first of its kind that is told."""
+    if value is False or t_us < request_us:
+        return False
+    heard.setdefault(kind, (t_us, _number(value)))
+    return True
+
+
+def old_us(now_us: int, maturity: float) -> int:
+    """Return the time of the youngest request that counts at `now_us`, of a gate with a maturity in seconds."""
+    return now_us - SLACK_US - int(maturity * 1e6)
+
+
+def value_of(spec: GateSpec, request_us: int, heard: Heard) -> float | None:
+    """Return the value of a request's reaction, None where none came in time."""
+    at, value = heard.get(reaction_of(spec) or "", (None, 0.0))
+    return value if at is not None and at <= request_us + int(spec.maturity * 1e6) else None
 
 
 def _drawn(rollout: Rollout) -> str:
@@ -157,7 +178,7 @@ def _count_bad(conn: Connection, rollout: Rollout, spec: GateSpec, mature: Seque
     cells: dict[tuple[int, float], list[int]] = {}
     for w in mature:
         cells.setdefault((w.step, rollout.plan.share(w.step)), [0, 0, 0, 0])[2 if w.candidate else 3] += 1
-    bad = [w for w in mature if _value(spec, w) is not None]
+    bad = [w for w in mature if value_of(spec, w.t_us, w.heard) is not None]
     touches = [observed.Touch(gate, w.unit, _epoch(rollout.plan, w), w.candidate) for w in bad]
     for w, rho in zip(bad, evidence.chances(conn, rollout, touches, [w.step for w in bad]), strict=True):
         if rho is not None:
@@ -175,18 +196,12 @@ def _add_values(
         here = [w for w in mature if w.step == step]
         values = gather(
             spec,
-            np.array([_value(spec, w) or 0.0 for w in here]),
+            np.array([value_of(spec, w.t_us, w.heard) or 0.0 for w in here]),
             np.array([w.candidate for w in here], bool),
             units=[w.unit for w in here],
             epochs=[_epoch(rollout.plan, w) for w in here],
         )
         moments.add(conn, rollout.id, step, {sliced(spec.name, part): values}, now_us)
-
-
-def _value(spec: GateSpec, waiting: Waiting) -> float | None:
-    """Return the value of a request's reaction, None where none came in time."""
-    at, value = waiting.heard.get(reaction_of(spec) or "", (None, 0.0))
-    return value if at is not None and at <= waiting.t_us + int(spec.maturity * 1e6) else None
 
 
 def _number(value: object) -> float:
