@@ -248,6 +248,10 @@ class ReviewMachine(RuleBasedStateMachine):
                 assert not row["pending"] or row["state"] != "expired"
                 if row["pending"] and not row["deadline_us"] and row["missed_us"]:
                     assert row["escalated"]
+                if row["pending"] and not row["deadline_us"] and row["state"] in ("open", "judged"):
+                    held = sa.exists().where(t.leases.c.item == row["id"], t.leases.c.expires_us > now)
+                    late = [j for j in store.standing_judgements(conn, row["id"]) if j["late"]]
+                    assert row["escalated"] or not late or conn.execute(sa.select(held)).scalar()
 
     @rule(item=items, value=VALUES)
     def outcome(self, item: str, value: str) -> None:

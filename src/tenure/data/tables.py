@@ -247,10 +247,12 @@ certificates = _table(
 WAITING_SQL = "state IN ('open', 'judged', 'conflict')"
 """What still needs a reader; spelled as in the partial indexes, so that SQLite uses them."""
 PENDING_SQL = "pending = 1"
+LIVE_SQL = "priority > -500000000"
+"""What somebody waits for: the priority of other items lies far below."""
 
 
-def _waiting(name: str, *columns: str | ColumnElement[Any]) -> Index:
-    return Index(name, *columns, sqlite_where=text(WAITING_SQL), postgresql_where=text(WAITING_SQL))
+def _waiting(name: str, *columns: str | ColumnElement[Any], where: str = WAITING_SQL) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 _priority: Column[float] = Column("priority", Float, nullable=False)
@@ -291,6 +293,10 @@ review_items = _table(
     _waiting("ix_review_turn", "endpoint", "pending", _priority.desc(), "number"),
     _waiting("ix_review_deadline", "endpoint", "pending", "deadline_us", "number"),
     _waiting("ix_review_age", "endpoint", "created_us", "number"),
+    _waiting("ix_review_place", "endpoint", "escalated", "pending", _priority.desc(), "number"),
+    _waiting(
+        "ix_review_oldest", "endpoint", "escalated", "created_us", "number", where=f"{WAITING_SQL} AND {LIVE_SQL}"
+    ),
     Index("ix_review_overdue", "deadline_us", sqlite_where=text(PENDING_SQL), postgresql_where=text(PENDING_SQL)),
     Index("ix_review_number", "endpoint", "number"),
     Index("ix_review_resolution", "resolution"),

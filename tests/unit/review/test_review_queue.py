@@ -257,9 +257,10 @@ def test_a_judgement_after_its_lease_does_not_take_a_waiting_client_out_of_the_q
     put(any_state, q, item("a", any_state, pending=True))
     (slow,) = q.lease("ann")
     clock.advance(121)
+    (fast,) = q.lease("bob")
     with pytest.raises(ConflictError):
         judge(q, slow, "ann", "good")
-    read_one(q, "bob", "defect")
+    judge(q, fast, "bob", "defect")
     assert [d["value"] for d in decisions(any_state)] == ['"defect"']
     assert row(any_state, "a")["state"] == "conflict"
 

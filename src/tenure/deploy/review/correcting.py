@@ -54,7 +54,7 @@ def correct(
         "reader": old["reader"], "role": old["role"], "value": dumps(sub.value), "late": int(late),
         "regions": store.boxes_text(sub.regions), "blind": int(blind), "seconds": sub.seconds, "key": sub.key,
     }  # fmt: skip
-    added = _supersede(conn, old, values, now_us=now_us)
+    added = supersede(conn, old, values, now_us=now_us)
     if row["kind"] != gold.ROLE:
         case, settled = judging.settle(row)
         if not late:
@@ -80,13 +80,14 @@ def withdraw(
             "reader": old["reader"], "role": old["role"], "value": "null", "regions": "[]", "skip": store.UNDO,
             "late": 0, "blind": old["blind"], "seconds": 0.0, "key": f"undo:{old['id']}",
         }  # fmt: skip
-        _supersede(conn, old, values, now_us=now_us)
+        supersede(conn, old, values, now_us=now_us)
     if live and row["kind"] != gold.ROLE:
         judging.settle(row)
     return bool(live)
 
 
-def _supersede(conn: Connection, old: RowMapping, values: dict[str, Any], *, now_us: int) -> int:
+def supersede(conn: Connection, old: RowMapping, values: dict[str, Any], *, now_us: int) -> int:
+    """Put a new row in place of a judgement; returns its number."""
     fixed = {"item": old["item"], "at_us": now_us, "supersedes": old["id"]}
     added = conn.execute(t.judgements.insert().values(**fixed, **values)).inserted_primary_key
     return int(added[0]) if added else 0

@@ -41,22 +41,28 @@ def count(conn: Connection, endpoint: str, *, now_us: int) -> Counts:
 
 
 def readers(conn: Connection, endpoint: str) -> tuple[ReaderStats, ...]:
-    """Return each reader's work; judgements that were taken back are left out."""
+    """Return each reader's work; judgements that were taken back are left out.
+
+    All endpoints are read in one pass: PostgreSQL without statistics takes one endpoint's items for a handful,
+    and would go through them again for each judgement.
+    """
     newer = t.judgements.alias()
     replaced = sa.select(newer.c.supersedes).where(newer.c.supersedes.is_not(None))
     stands = _J.id.not_in(replaced)  # one pass: PostgreSQL may look each of them up among all others
-    reread = sa.and_(_J.role == "reader", _I.state == "resolved", _I.source.in_(("agreed", "adjudicated")))
+    mine = _I.endpoint == endpoint
+    reread = sa.and_(mine, _J.role == "reader", _I.state == "resolved", _I.source.in_(("agreed", "adjudicated")))
     query = (
         sa.select(
             _J.reader,
-            sa.func.count(),
-            sa.func.sum(_J.seconds),
+            sa.func.sum(sa.case((mine, 1), else_=0)),
+            sa.func.sum(sa.case((mine, _J.seconds), else_=0.0)),
             sa.func.sum(sa.case((reread, 1), else_=0)),
             sa.func.sum(sa.case((sa.and_(reread, _J.value == _I.truth), 1), else_=0)),
         )
         .select_from(t.judgements.join(t.review_items, _J.item == _I.id))
-        .where(_I.endpoint == endpoint, _J.skip.is_(None), stands)
+        .where(_J.skip.is_(None), stands)
         .group_by(_J.reader)
+        .having(sa.func.sum(sa.case((mine, 1), else_=0)) > 0)
         .order_by(_J.reader)
     )
     return tuple(

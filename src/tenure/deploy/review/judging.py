@@ -24,7 +24,10 @@ UNDO_LAST = 20
 ESCALATED = "escalated: "
 """A skip whose reason begins so handed the item to an adjudicator."""
 
-_EXPIRED = "the lease of this item ended before the judgement came; it is kept as training data only"
+_EXPIRED = (
+    "the lease of this item ended before the judgement came, and another took its place; "
+    "it is kept as training data only"
+)
 
 
 class Judging:
@@ -44,8 +47,9 @@ class Judging:
         """Store one judgement, settle the item, and decide the request if it still waits.
 
         Raises:
-            ConflictError: no lease, an expired one (the judgement is stored all the same), a second judgement by
-                one reader, or a key that was used for another judgement. The transaction stays good.
+            ConflictError: no lease, one that ended and whose place another took (the judgement is stored all the
+                same), a second judgement by one reader, or a key that was used for another judgement. The
+                transaction stays good.
         """
         known = self._by_key(sub.key)
         if known is not None:
@@ -54,7 +58,7 @@ class Judging:
         if any(j["reader"] == sub.reader for j in standing):
             raise ConflictError(f"{sub.reader} has judged {sub.item} already", code="judged_already", at="item")
         lease = self._lease(sub)
-        live = lease["expires_us"] > self._now
+        live = self.holds(row, lease)
         late = not live or self.is_late(row)
         number = self._insert(sub, row, lease=lease, late=late)
         case = None if row["kind"] == gold.ROLE else self.settle(row)
@@ -69,14 +73,14 @@ class Judging:
         """Store that this reader cannot say; the item goes to others, with `up` to an adjudicator.
 
         Raises:
-            ConflictError: the lease is not this reader's or has expired.
+            ConflictError: the lease is not this reader's, or it ended and another took its place.
         """
         key = f"skip:{token}"
         if self._by_key(key) is not None:
             return
         sub = Submission(item=row["id"], reader=reader, token=token, value=None, key=key)
         lease = self._lease(sub)
-        if lease["expires_us"] <= self._now:
+        if not self.holds(row, lease):
             raise ConflictError("the lease of this item has ended", code="lease_expired", at="token")
         text = f"{ESCALATED}{reason}" if up else reason or "skipped"
         self._insert(sub, row, lease=lease, late=False, skip=text)
@@ -199,7 +203,7 @@ class Judging:
         values = {
             "item": sub.item,
             "reader": sub.reader,
-            "role": self._role(row, lease, before=before),
+            "role": self.role(row, lease, before=before),
             "value": dumps(sub.value),
             "regions": store.boxes_text(sub.regions),
             "skip": skip,
@@ -214,7 +218,18 @@ class Judging:
         key = added.inserted_primary_key
         return int(key[0]) if key else 0
 
-    def _role(self, row: store.Row, lease: RowMapping, *, before: RowMapping | None) -> str:
+    def holds(self, row: store.Row, lease: RowMapping) -> bool:
+        """Say whether a judgement under this lease counts: it is live, or it ended and its place is still free.
+
+        So nobody's work is lost and no client waits longer because a lease was shorter than judging takes.
+        """
+        if lease["expires_us"] > self._now:
+            return True
+        if row["state"] not in store.WAITING or (_settles(row) and not self._may_settle(row, lease)):
+            return False
+        return not leases.Desk(self._conn, lease["reader"], now_us=self._now, margin_us=0).taken(row)
+
+    def role(self, row: store.Row, lease: RowMapping, *, before: RowMapping | None = None) -> str:
         """Say as what a judgement counts.
 
         Who got an item before it was left to adjudicators reads it like any other; where anyone may settle a
@@ -222,11 +237,13 @@ class Judging:
         """
         if row["kind"] == gold.ROLE:
             return gold.ROLE
+        final = before is not None and before["role"] == "adjudicator"
+        settles = _settles(row) and (final or self._may_settle(row, lease))
+        return "adjudicator" if settles and self.holds(row, lease) else "reader"
+
+    def _may_settle(self, row: store.Row, lease: RowMapping) -> bool:
         strict = row["escalated"] or self._terms.review(row["endpoint"]).adjudication == "adjudicator"
-        final = lease["final"] or (before is not None and before["role"] == "adjudicator")
-        settles = row["escalated"] or row["state"] == "conflict"
-        live = lease["expires_us"] > self._now
-        return "adjudicator" if live and settles and (final or not strict) else "reader"
+        return bool(lease["final"] or not strict)
 
     def _undone(self, sub: Submission) -> RowMapping | None:
         """Return the row by which this reader took an earlier judgement of the item back."""
@@ -265,14 +282,19 @@ def check_effort(sub: Submission) -> None:
     Raises:
         CaseError: an empty or reserved key, or seconds that are negative or not finite.
     """
-    if not sub.key or sub.key.startswith(("skip:", "undo:")):
+    if not sub.key or sub.key.startswith(("skip:", "undo:", "late:")):
         raise CaseError(
-            "the key must be a text that does not begin with skip: or undo:", code="invalid_key", at="key"
+            "the key must be a text that does not begin with skip:, undo: or late:", code="invalid_key", at="key"
         )
     if not 0.0 <= sub.seconds < float("inf"):
         raise CaseError(
             "seconds must be a finite number that is not negative", code="invalid_seconds", at="seconds"
         )
+
+
+def _settles(row: store.Row) -> bool:
+    """Say whether the next judgement of an item settles it alone."""
+    return bool(row["escalated"] or row["state"] == "conflict")
 
 
 def _same_answer(sub: Submission, known: RowMapping) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -25,21 +26,28 @@ KEEP_US = 3_600_000_000
 """An expired lease is remembered so long: its holder's late judgement is kept, a made-up token's is not."""
 
 _I, _L, _J = t.review_items.c, t.leases.c, t.judgements.c
-_WAITING = sa.text(t.WAITING_SQL)
+_PLAIN, _UP = _I.escalated == 0, _I.escalated == 1
+_WAITING, _LIVE = sa.text(t.WAITING_SQL), sa.text(t.LIVE_SQL)
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """One way to choose: which items, in which order."""
+    """One way to choose: which items, in which order.
+
+    Each of `among` is a question of its own (those that were escalated, the others), so that an index has its
+    rows in order and what is found does not depend on how many items wait.
+    """
 
     where: tuple[Any, ...]
     order: tuple[Any, ...]
     key: Callable[[RowMapping], Any]
+    among: tuple[Any, ...]
 
 
-def turns(now_us: int, margin_us: int) -> tuple[Turn, ...]:
+def turns(now_us: int, margin_us: int, *, adjudicator: bool) -> tuple[Turn, ...]:
     """Return the order of the queue: nearest deadline, then clients without one, then the rest by priority.
 
-    A priority below `BEHIND / 2` is that of an item that nobody waits for any more; it comes after all others.
+    What was escalated is the adjudicators', and comes before the rest. A priority below `BEHIND / 2` is that of
+    an item that nobody waits for any more; it comes after all others.
     """
     by_priority = (_I.priority.desc(), _I.number)
 
@@ -47,26 +55,32 @@ def turns(now_us: int, margin_us: int) -> tuple[Turn, ...]:
         return -row["priority"], row["number"]
 
     soon = (_I.pending == 1, _I.deadline_us > now_us + margin_us)
-    return (
-        Turn(soon, (_I.deadline_us, _I.number), lambda row: (row["deadline_us"], row["number"])),
-        Turn((_I.pending == 1, _I.deadline_us == 0), by_priority, priority),
-        Turn((_I.pending == 0, _I.escalated == 1), by_priority, priority),
-        Turn((_I.pending == 0,), by_priority, priority),
+    both = (sa.true(),) if adjudicator else (_PLAIN,)
+    asked = (
+        Turn(soon, (_I.deadline_us, _I.number), lambda row: (row["deadline_us"], row["number"]), both),
+        Turn((_I.pending == 1, _I.deadline_us == 0), by_priority, priority, both),
     )
+    up = Turn((_I.pending == 0,), by_priority, priority, (_UP,))
+    rest = Turn((_I.pending == 0,), by_priority, priority, (_PLAIN,))
+    return (*asked, up, rest) if adjudicator else (*asked, rest)
 
 
-def oldest(now_us: int, margin_us: int) -> Turn:
+def oldest(now_us: int, margin_us: int, *, adjudicator: bool) -> Turn:
     """Return the order by age alone, of what somebody waits for."""
     useful = sa.or_(_I.pending == 0, _I.deadline_us == 0, _I.deadline_us > now_us + margin_us)
     return Turn(
-        (useful, _I.priority > BEHIND / 2),
+        (useful, _LIVE),
         (_I.created_us, _I.number),
         lambda row: (row["created_us"], row["number"]),
+        (_PLAIN, _UP) if adjudicator else (_PLAIN,),
     )
 
 
 class Desk:
-    """Choosing and leasing for one reader inside one transaction."""
+    """Choosing and leasing for one reader inside one transaction.
+
+    It is the only one that writes (`State.begin`), so that what is free at a look stays free until the commit.
+    """
 
     def __init__(
         self,
@@ -91,8 +105,9 @@ class Desk:
         """Return up to `n` items in the order of the queue; each token draws whether age alone rules."""
         aged = sum(draw("oldest", token) < OLDEST for token in tokens[:n])
         chosen: dict[str, RowMapping] = {}
-        plan = [(oldest(self._now, self._margin), aged)]
-        plan += [(turn, n) for turn in turns(self._now, self._margin)]
+        now, margin, up = self._now, self._margin, self._adjudicator
+        plan = [(oldest(now, margin, adjudicator=up), aged)]
+        plan += [(turn, n) for turn in turns(now, margin, adjudicator=up)]
         for turn, upto in plan:
             if len(chosen) < upto:
                 for row in self._pick(turn, endpoints, upto=upto):
@@ -143,18 +158,10 @@ class Desk:
 
     def _pick(self, turn: Turn, endpoints: Sequence[str], *, upto: int) -> list[RowMapping]:
         found: list[RowMapping] = []
-        for endpoint in endpoints:
-            query = self._free.where(_I.endpoint == endpoint, *turn.where).order_by(*turn.order).limit(upto)
-            query = query.with_for_update(of=t.review_items, skip_locked=True)
-            found += self._again(list(self._conn.execute(query).mappings()))
+        for endpoint, which in product(endpoints, turn.among):
+            query = self._free.where(_I.endpoint == endpoint, which, *turn.where)
+            found += self._conn.execute(query.order_by(*turn.order).limit(upto)).mappings()
         return sorted(found, key=turn.key)
-
-    def _again(self, rows: list[RowMapping]) -> list[RowMapping]:
-        """Check locked rows once more: PostgreSQL's first look may be older than the locks that it took."""
-        if self._conn.dialect.name != "postgresql" or not rows:
-            return rows
-        ids = [row["id"] for row in rows]
-        return list(self._conn.execute(self._free.where(_I.id.in_(ids))).mappings())
 
 
 def _free(reader: str, now_us: int) -> sa.Select[Any]:
@@ -219,8 +226,9 @@ def lease_of(conn: Connection, item: str, reader: str) -> RowMapping | None:
 
 
 def forget(conn: Connection, *, before_us: int) -> None:
-    """Delete leases that expired long ago."""
-    conn.execute(t.leases.delete().where(_L.expires_us < before_us))
+    """Delete leases that expired long ago, but for those of items that a client waits for (see `lapsed`)."""
+    asked = sa.exists().where(_I.id == _L.item, _I.pending == 1)
+    conn.execute(t.leases.delete().where(_L.expires_us < before_us, ~asked))
 
 
 def new_tokens(n: int) -> list[str]:

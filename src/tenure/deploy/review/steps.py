@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from tenure.data import tables as t
 from tenure.data.state import State
-from tenure.deploy.review import deciding, entering, late, leases, store, terms
+from tenure.deploy.review import deciding, entering, lapsed, late, leases, store, terms
 from tenure.deploy.review.items import DueDecision, ItemPrediction, NewItem
 from tenure.deploy.review.judging import Judging
 from tenure.scope.project import EndpointSpec, Output
@@ -68,12 +68,14 @@ class Steps:
     def expire(self, conn: Connection, now_us: int) -> int:
         """Let deadlines and leases pass: unanswered requests are decided by the fallback and go behind live work.
 
+        A judgement that came after its lease, and lost its place to one that came to nothing, counts after all.
         Returns how many requests nobody answered in time.
         """
         store.lock(conn)
         answered = late.answered(conn, self._terms, now_us=now_us)
         self._settle(conn, answered)
         self._settle(conn, late.missed(conn, self._terms, now_us=now_us))
+        lapsed.count(conn, self._judging_now(conn), now_us=now_us, margin_us=self._terms.margin_us)
         leases.forget(conn, before_us=now_us - leases.KEEP_US)
         return len(answered)
 
@@ -93,6 +95,9 @@ class Steps:
         return deciding.fallen_back(conn, now_us=now_us)
 
     def _settle(self, conn: Connection, ids: Iterable[str]) -> None:
-        judging = Judging(conn, self._terms, now_us=self._state.now_us())
+        judging = self._judging_now(conn)
         for id_ in sorted(ids):
             judging.settle(store.item(conn, id_))
+
+    def _judging_now(self, conn: Connection) -> Judging:
+        return Judging(conn, self._terms, now_us=self._state.now_us())
