@@ -22,7 +22,24 @@ REASONS = {int(Level.FULL): "level full"}
 
 def said(schema: Schema, columns: Mapping[str, Array], i: int) -> dict[str, Any]:
     """Return what row i says in columns, under the keys that the variable part would use."""
-    return said_many(schema, {name: column[i : i + 1] for name, column in columns.items()})[0]
+    out: dict[str, Any] = {}
+    if columns["status"][i] == Status.REFUSED:
+        return out
+    if schema.labels:
+        best = int(columns["label"][i])
+        if best < len(schema.labels):
+            out["value"] = schema.labels[best]
+        chances = {name: float(columns[f"p:{name}"][i]) for name in schema.labels}
+        known = {name: p for name, p in chances.items() if p == p}
+        if known:
+            out["probabilities"] = known
+    if schema.fields:
+        out["record"] = {name: _typed(_field(columns, name)[i], kind) for name, kind in schema.fields}
+    if "route" in columns and columns["route"][i] == Route.AUTO:
+        reason = REASONS.get(int(columns["level"][i]))
+        if reason is not None:
+            out["reason"] = reason
+    return out
 
 
 def said_many(schema: Schema, columns: Mapping[str, Array]) -> list[dict[str, Any]]:

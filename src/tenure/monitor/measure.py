@@ -23,6 +23,21 @@ NO_VERSION = 65535
 """`version` of a row that no model answered."""
 
 
+class Named(Sequence[str]):
+    """Answers that are all names of a short list, as they stand in a column: (rows,) indices into the names."""
+
+    def __init__(self, indices: Array, names: Sequence[str]) -> None:
+        self.indices, self.names = indices, names
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self.names[k] for k in self.indices[i].tolist()]
+        return self.names[int(self.indices[i])]
+
+
 class Rows(msgspec.Struct, frozen=True):
     """The rows of one or more prediction frames of one endpoint and one schema.
 
@@ -45,11 +60,11 @@ def rows_of(parts: Sequence[Frame]) -> Rows:
     return Rows(schema.endpoint, schema.versions, columns, _values(parts, columns))
 
 
-def _values(parts: Sequence[Frame], columns: Mapping[str, Array]) -> list[Any]:
+def _values(parts: Sequence[Frame], columns: Mapping[str, Array]) -> Sequence[Any]:
     """Return the answers of the rows; where they stand in a column the variable parts are not read."""
     indices, names = columnar.labels(parts[0].schema, columns)
     if (indices < len(names)).all():
-        return [names[k] for k in indices.tolist()]
+        return Named(indices, names)
     places = ((frame, i) for frame in parts for i in range(frame.rows))
     return [
         names[k] if k < len(names) else frame.var(i).get("value")
@@ -69,15 +84,27 @@ class Cell(NamedTuple):
 def measure(rows: Rows, *, pane_us: int, output: Output | None) -> dict[Cell, Profile]:
     """Return the profiles of the rows, by pane of the record's own time."""
     columns = rows.columns
-    panes = columns["t_ns"] // 1000 // pane_us * pane_us
     codes = _class_codes(rows.values, output)
     out: dict[Cell, Profile] = {}
-    for pane in np.unique(panes).tolist():
-        inside = panes == pane
-        part = columns if inside.all() else {name: column[inside] for name, column in columns.items()}
-        for version, stage, metric, profile in _pane(part, rows.versions, codes[inside], output):
-            out[Cell(version, stage, metric, int(pane))] = profile
+    for pane, inside in _panes(columns["t_ns"], pane_us * 1000):
+        part = columns if inside is None else {name: column[inside] for name, column in columns.items()}
+        chosen = codes if inside is None else codes[inside]
+        for version, stage, metric, profile in _pane(part, rows.versions, chosen, output):
+            out[Cell(version, stage, metric, pane * pane_us)] = profile
     return out
+
+
+def _panes(t_ns: Array, pane_ns: int) -> Iterator[tuple[int, Array | None]]:
+    """Yield the number of each pane and which rows lie in it; None where all do."""
+    if not len(t_ns):
+        return
+    first, last = int(t_ns.min()) // pane_ns, int(t_ns.max()) // pane_ns
+    if first == last:
+        yield first, None
+        return
+    panes = t_ns // pane_ns
+    for pane in np.unique(panes).tolist():
+        yield pane, panes == pane
 
 
 def stable_version(rows: Rows) -> tuple[int, str] | None:
@@ -151,4 +178,6 @@ def _class_codes(values: Sequence[Any], output: Output | None) -> Array:
     """Return the number of each answer's label; every other answer gets the number after the last."""
     labels = {} if output is None else {label: i for i, label in enumerate(output.labels)}
     rest = len(labels)
+    if isinstance(values, Named):
+        return np.array([labels.get(name, rest) for name in values.names], dtype=np.int64)[values.indices]
     return np.array([labels.get(v, rest) for v in values] if labels else [rest] * len(values), dtype=np.int64)

@@ -147,3 +147,31 @@ def test_rows_come_from_real_frames() -> None:
     assert next(p.mean for c, p in twice.items() if c.metric == "brightness") == pytest.approx(
         next(p.mean for c, p in once.items() if c.metric == "brightness")
     )
+
+
+@pytest.mark.parametrize("rows", [1, 511, 512, 3000])
+def test_counting_many_rows_finds_what_sorting_them_finds(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    tiny = np.float32(1e-45)
+    kinds = {
+        "normal": rng.normal(size=rows),
+        "positive": rng.exponential(50.0, size=rows),
+        "mostly zero": np.where(rng.random(rows) < 0.9, 0.0, rng.normal(size=rows)),
+        "zeros": np.zeros(rows),
+        "minus zeros": np.full(rows, -0.0),
+        "one value": np.full(rows, -3.5),
+        "few values": rng.integers(-2, 3, rows),
+        "hardly different from zero": rng.choice([tiny, -tiny, 0.0, -0.0, 1e-38, -1e-38], rows),
+        "all sizes": rng.choice([-1.0, 1.0], rows) * 10.0 ** rng.uniform(-44, 38, rows),
+        "the largest": rng.choice([-1.0, 1.0], rows) * np.finfo(np.float32).max,
+    }
+    for name, values in kinds.items():
+        x = values.astype(np.float32)
+        cells, counts = np.unique(profile.keys(x), return_counts=True)
+        found = Profile.of(x)
+        assert found.cells.tolist() == cells.tolist(), name
+        assert found.counts.tolist() == counts.tolist(), name
+        half = Profile.of(x[: rows // 2]) + Profile.of(x[rows // 2 :])
+        assert half.cells.tolist() == cells.tolist(), name
+        assert half.counts.tolist() == counts.tolist(), name
+        assert found.cells.dtype == found.counts.dtype == half.counts.dtype == np.int64
