@@ -11,6 +11,10 @@ its reference. They take turns, the reference first, and the result is the ratio
 with the least and the greatest. So other work on the machine makes all figures worse, but hardly moves a ratio.
 Read also the CPU time per answer, of all processes of a server together.
 
+Closed loops are driven by `wrk` where it is installed (Debian: apt-get install wrk), because a generator in
+Python would be the limit of a fast server, and of no other; open loops, and the answers that are compared, by
+`load.py`.
+
 Parts:
   record    one record of 30 numbers, 100 boosted trees in ONNX: closed loop at 1, 16, 64 connections; open loop
             (Poisson arrivals, latency from when a request was due) at 200 and 1,000 a second; against the base

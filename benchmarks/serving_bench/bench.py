@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from serving_bench import contenders as c
-from serving_bench import loads, long, models, peers, report, turns
+from serving_bench import generators, loads, long, models, peers, report, turns
 from serving_bench.wire import WrongError
 
 PARTS = ("record", "photo", "oip", "variants")
@@ -33,6 +33,7 @@ class Bench:
             "format": 2,
             "machine": _machine(),
             "arguments": sys.argv[1:],
+            "closed_loops_by": generators.closed_by(),
             "results": [],
             "servers": {},
             "skipped": {},

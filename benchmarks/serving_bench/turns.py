@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Protocol
 
 import psutil
 
+from serving_bench import generators
 from serving_bench.contenders import SERVERS, Running, pinned
 from serving_bench.loads import Cell
 from serving_bench.models import Truth
 from serving_bench.wire import WrongError, decode_head, unchunked
 
-LOAD = Path(__file__).resolve().parents[1] / "load.py"
 Turn = dict[str, Any]
 _REQUESTS = 64
 _TRIES = 2
@@ -150,21 +150,12 @@ def _again(pair: Callable[[], tuple[Turn, Turn]]) -> tuple[Turn, Turn]:
 def _load(server: Running, truth: Truth, cell: Cell, pace: Pace) -> Turn:
     form, count = server.form(cell), len(truth.photos) if cell.kind == "photo" else _REQUESTS
     requests = [form.ask(truth, cell, number).raw(server.port) for number in range(count)]
-    job = {
-        "host": "127.0.0.1", "port": server.port, "connections": cell.connections, "seconds": pace.seconds,
-        "warmup": pace.warmup, "rate": cell.rate, "seed": 1, "lengths": [len(r) for r in requests],
-    }  # fmt: skip
-    text = json.dumps(job).encode() + b"\n" + b"".join(requests)
-    command = [sys.executable, str(LOAD)]
+    job = generators.Job(server.port, requests, pace.seconds, pace.warmup)
     try:
         with pinned(set(pace.client_cores)):
-            done = subprocess.run(command, input=text, capture_output=True, timeout=60 + pace.seconds)
-    except subprocess.TimeoutExpired as error:
-        raise VoidError(f"{server.contender.name}: {error}") from error
-    if done.returncode:
-        raise VoidError(f"the load generator failed: {done.stderr.decode()[-300:]}")
-    found: Turn = json.loads(done.stdout)
-    return found
+            return generators.load(job, cell)
+    except generators.GeneratorError as error:
+        raise VoidError(f"{server.contender.name}: the load generator failed: {error}") from error
 
 
 def _check(server: Running, truth: Truth, cell: Cell, found: Turn) -> None:
