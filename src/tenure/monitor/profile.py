@@ -193,8 +193,8 @@ def learn_edges(profile: Profile, cells: int = 10) -> Ints:
 def _counted(x: npt.NDArray[np.float32]) -> tuple[Ints, Ints]:
     """Return the distinct grid cells of finite numbers in rising order, and the rows of each.
 
-    Many rows are counted without sorting them: by sign and magnitude, less what lies between zero and the smallest
-    magnitude, the cells that a metric may have are few.
+    Many rows are counted without sorting them: by sign and magnitude, less what lies between zero and the
+    smallest magnitude, the cells that a metric may have are few.
     """
     if x.size >= _MANY:
         bits = (x + np.float32(0.0)).view(np.int32)
