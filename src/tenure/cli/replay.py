@@ -79,17 +79,17 @@ def _versions(desk: Office, endpoint: str, candidate: str | None, stable: str | 
 
 
 def _plan(desk: Office, endpoint: str, path: Path) -> Plan:
-    from tenure.deploy.rollout.plan import plan_from_spec, problems, reaction_of
+    import msgspec
+
+    from tenure.deploy.rollout.plan import plan_from_spec, problems
     from tenure.errors import CaseError
     from tenure.scope.reader import read_rollout
 
     spec = read_rollout(path.read_text(encoding="utf-8"), path.name)
-    plan = plan_from_spec(spec, desk.project.scope.case)
-    if wrong := problems(plan, endpoint=desk.project.endpoints[endpoint]):
+    promised = desk.project.endpoints[endpoint]
+    plan = msgspec.structs.replace(plan_from_spec(spec, desk.project.scope.case), loss=promised.automation.loss)
+    if wrong := problems(plan, endpoint=promised):
         raise CaseError("; ".join(wrong), code="plan_shows_nothing", at=str(path))
-    told = [gate.name for gate in plan.gates if reaction_of(gate) is not None]
-    if told:
-        raise CaseError(f"a replay cannot judge {', '.join(told)}; leave the gate out of the plan", at=str(path))
     return plan
 
 
@@ -112,17 +112,20 @@ def _replayed(
     from tenure import system
     from tenure.data.view import Log
     from tenure.deploy.replay import rows
+    from tenure.deploy.replay.items import items
     from tenure.deploy.replay.replay import replay as run
     from tenure.errors import CaseError
 
-    secret = system.secret(desk.folder)
+    (candidate, stable), (since_us, until_us) = versions, span
+    secret, now_us = system.secret(desk.folder), desk.state.now_us()
     with desk.state.read() as conn:
-        truths = rows.truths(conn, endpoint, secret=secret, since_us=span[0], until_us=span[1])
+        asked = items(conn, endpoint, secret=secret, since_us=since_us, until_us=until_us)
+        origin = rows.origin(conn, endpoint, candidate=candidate, stable=stable, until_us=until_us)
     log = Log(desk.folder, timeout_s=600.0)
     try:
         traffic = rows.traffic(
-            log, endpoint, candidate=versions[0], stable=versions[1], since_ns=span[0] * 1000,
-            until_ns=span[1] * 1000, truths=truths, by=tuple(part.by for part in plan.slices),
+            log, endpoint, candidate=candidate, stable=stable, since_ns=since_us * 1000, until_ns=until_us * 1000,
+            plan=plan, items=asked, origin=origin,
         )  # fmt: skip
     finally:
         log.close()
@@ -130,7 +133,7 @@ def _replayed(
         raise CaseError(
             f"{endpoint} answered nothing from {show.when(span[0])} to {show.when(span[1])}", at="--since"
         )
-    return run(traffic, plan, candidate=versions[0], stable=versions[1])
+    return run(traffic, plan, candidate=candidate, stable=stable, until_ns=now_us * 1000)
 
 
 def _print(endpoint: str, found: Replayed) -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tenure.deploy.replay.replay import Arms, Replayed, Traffic, coverage, draws, kept, replay
+from tenure.deploy.replay.replay import Replayed, replay
+from tenure.deploy.replay.traffic import Arms, Labels, Traffic, coverage, draws, kept
 from tenure.deploy.rollout.plan import WRONG, Plan
 from tenure.scope.project import GateSpec, SliceSpec, Step
 
@@ -39,10 +40,16 @@ def log(
     traffic = Traffic(
         run=np.ones(n, "u8"), seq=np.arange(n, dtype="u8"), t_ns=np.arange(n, dtype="i8") * SECOND,
         unit=rng.integers(1, units + 1, n).astype("u8") if units else np.zeros(n, "u8"),
-        chance=np.full(n, share), known=dict.fromkeys(("failed", WRONG), known),
-        bad={"failed": shown, WRONG: shown}, label_ns=np.arange(n, dtype="i8") * SECOND + 60 * SECOND,
+        chance=np.full(n, share), known=dict.fromkeys(("failed", "over_latency", WRONG), known),
+        bad={"failed": shown, WRONG: shown}, labels=judged(n),
     )  # fmt: skip
     return traffic, bad
+
+
+def judged(n: int) -> Labels:
+    """Return labels of all requests, each a minute after it."""
+    every, at = np.ones(n, bool), (np.arange(n, dtype="i8") + 60) * SECOND
+    return Labels(every, every, every, every, at, at)
 
 
 def run(traffic: Traffic, chosen: Plan) -> Replayed:
@@ -139,7 +146,7 @@ def test_bake_time_is_that_of_the_log() -> None:
 
 def test_the_chance_to_be_kept_is_one_where_both_answered() -> None:
     traffic = log(100, share=0.3)[0]
-    new, old = kept(traffic, "failed", np.arange(100))
+    new, old = kept(traffic, "failed", np.arange(100), share=0.5, same=np.zeros(100, bool))
     assert np.allclose(new, 0.3)
     assert np.allclose(old, 0.7)
     assert abs(coverage(traffic)["candidate"] - 0.3) < 0.2

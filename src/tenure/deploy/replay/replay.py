@@ -1,76 +1,46 @@
 """Run a rollout's decisions again on logged requests with another plan. Pure.
 
-The replay draws each request anew with the plan's shares. It keeps a request whose drawn version's answer is in
-the log: because that version answered it, or in shadow. Where only one version answered, the log kept the
-candidate's answer with its own share rho and the other's with 1 - rho. So under the plan's share s a kept bad
-outcome is the candidate's with chance s rho / (s rho + (1 - s)(1 - rho)), which is what the gate is told.
-Evidence therefore stays valid; but it grows no faster than under the real plan, so that moves come no earlier.
+The replay draws each request with the plan's shares, by the log's own draw where that is known. It keeps a
+request whose drawn version's answer is in the log: because that version answered it, or in shadow. Where only one
+version answered, the log shows the candidate's answer with chance p where the plan drew the candidate, and the
+other's with chance q where it did not (`traffic.kept`). So under the plan's share s a kept bad outcome is the
+candidate's with chance s p / (s p + (1 - s) q), which is what the gate is told. Evidence therefore stays valid;
+but it grows no faster than under the real plan, so that moves come no earlier.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from tenure.deploy.replay import late
 from tenure.deploy.replay.means import Means
-from tenure.deploy.rollout import slices
+from tenure.deploy.replay.traffic import (
+    Arms,
+    Floats,
+    Ints,
+    Mask,
+    Traffic,
+    coupled,
+    coverage,
+    draws,
+    epoch_of,
+    kept,
+)
+from tenure.deploy.rollout import reactions, slices
 from tenure.deploy.rollout.advance import Move, Progress, Rollout, Verdict, advance, waits
-from tenure.deploy.rollout.counts import PAIRED, REQUESTS, Count, sliced
+from tenure.deploy.rollout.counts import MISSING, PAIRED, REQUESTS, Count, sliced, unsliced
 from tenure.deploy.rollout.judge import judge
 from tenure.deploy.rollout.looks import reached
-from tenure.deploy.rollout.plan import WRONG, Plan
-from tenure.seeds import draw, request_draw
+from tenure.deploy.rollout.observed import EVERY_REQUEST
+from tenure.deploy.rollout.plan import WRONG, Plan, reaction_of
+from tenure.scope.project import GateSpec
 
 LOOKS = 1000
 """Most looks of a replay; a controller looks more often, so that moves come up to one interval later."""
-
-SALT = "replay"
-Mask = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Arms:
-    """One boolean per request for each version."""
-
-    candidate: Mask
-    stable: Mask
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """Requests in order of time, (n,) arrays.
-
-    Attributes:
-        run, seq: which request.
-        t_ns: when; UTC.
-        unit: keyed hash of its unit; 0 = none.
-        chance: with which the log's own routing gave it to the candidate.
-        known: gate -> whether the log shows this outcome of each version.
-        bad: gate -> whether the outcome was bad, where it is known.
-        label_ns: when its truth came; 0 = never.
-        values: `number`, `confidence`, `latency_ms` -> of the candidate's and of the stable version's answer, NaN
-            where the log does not have it.
-        texts: field of a slice -> its value in each request.
-    """
-
-    run: npt.NDArray[np.uint64]
-    seq: npt.NDArray[np.uint64]
-    t_ns: Ints
-    unit: npt.NDArray[np.uint64]
-    chance: Floats
-    known: dict[str, Arms]
-    bad: dict[str, Arms]
-    label_ns: Ints
-    values: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
-    texts: dict[str, Sequence[str | None]] = field(default_factory=dict)
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,20 +93,29 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     format: int = 1
 
 
-def replay(traffic: Traffic, plan: Plan, *, candidate: str, stable: str, least_look_s: float = 1.0) -> Replayed:
+def replay(
+    traffic: Traffic,
+    plan: Plan,
+    *,
+    candidate: str,
+    stable: str,
+    least_look_s: float = 1.0,
+    until_ns: int | None = None,
+) -> Replayed:
     """Return what a rollout with `plan`, begun at the first request, would have decided.
 
-    Approvals count as given at once. Raises ValueError without requests.
+    Approvals count as given at once. Nothing is judged beyond `until_ns`: what is not known then may still come.
+    Raises ValueError without requests.
     """
-    n = len(traffic.t_ns)
-    if n == 0:
+    if len(traffic.t_ns) == 0:
         raise ValueError("there is no request to replay")
-    first, last = int(traffic.t_ns[0]), max(int(traffic.t_ns[-1]), int(traffic.label_ns.max()))
+    first, last = int(traffic.t_ns[0]), late.end_ns(traffic, plan)
+    last = last if until_ns is None else max(first, min(last, until_ns))
     width = max(int(least_look_s * 1e9), -(-(last - first + 1) // LOOKS))
-    run = _Run(traffic, plan, candidate, stable)
+    run = _Run(late.with_reactions(traffic, plan), plan, candidate, stable)
     for end in range(first + width, last + 1 + width, width):
-        stop = int(np.searchsorted(traffic.t_ns, end, "left"))
-        if run.look(stop, end):
+        now_ns = min(end, last + 1)
+        if run.look(int(np.searchsorted(traffic.t_ns, now_ns, "left")), now_ns):
             break
     return run.told(width / 1e9)
 
@@ -149,10 +128,11 @@ class _Run:
         start = int(traffic.t_ns[0]) // 1000
         self.rollout = Rollout(
             id="replay", endpoint="", candidate=candidate, stable=stable, plan=plan, evidence_key="",
-            state="running", step=0, step_started_us=start, salt=SALT, attempt=1, reason="", created_us=start,
+            state="running", step=0, step_started_us=start, salt="", attempt=1, reason="", created_us=start,
             updated_us=start, created_by="",
         )  # fmt: skip
         self.draws = draws(traffic, plan)
+        self.same = coupled(traffic, plan, self.draws)
         self.sums: dict[tuple[int, str, float], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         self.top: dict[str, float] = {}
         self.done_units: dict[str, set[tuple[int, int]]] = defaultdict(set)
@@ -160,11 +140,10 @@ class _Run:
         self.parts: dict[str, Mask] = {}
         self.bads = [gate.bad for gate in plan.gates if gate.bad]
         self.step_of = np.full(len(traffic.t_ns), -1, np.int16)
-        maturity = max((int(g.maturity * 1e9) for g in plan.gates if g.bad == WRONG), default=0)
-        ripe = np.maximum(traffic.label_ns, traffic.t_ns + maturity)
-        self.ripe = np.where(traffic.label_ns > 0, ripe, np.iinfo(np.int64).max)
-        self.by_ripe = np.argsort(self.ripe, kind="stable")
-        self.at = self.labelled = self.began = self.labels = 0
+        self.heard_to = dict.fromkeys(reactions.maturities(plan), 0)
+        self.labels_key = (0, 0)
+        self.at = self.began = 0
+        self.labels = late.labelled(traffic, self.rollout, stop=0, now_ns=start * 1000)
         self.verdicts: list[Verdict] = []
         self.stages: list[Stage] = []
         self.now_us = start
@@ -175,12 +154,11 @@ class _Run:
         self.step_of[rows] = self.rollout.step
         self.at, self.now_us = stop, now_ns // 1000
         self._place(rows)
-        if not self.plan.is_shadow(self.rollout.step):
-            for part, inside in self._within(rows):
-                for gate in self.bads:
-                    if gate != WRONG:
-                        self._count(gate, inside, part)
-                self._average(inside, part)
+        for spec in self.plan.gates:
+            if reaction_of(spec) is not None:
+                self._add(spec, self._ripe(spec))
+            elif spec.mean or spec.bad in EVERY_REQUEST:
+                self._add(spec, rows)
         self._count_labels(now_ns)
         found = self.means.moments()
         self.verdicts = judge(self.rollout, self._counts(), self.top, moments=found, explain=False)
@@ -206,7 +184,15 @@ class _Run:
         )  # fmt: skip
 
     def _progress(self) -> Progress:
-        return Progress(requests=self.at - self.began, labels=self.labels, approved=True)
+        judged, behind = (self._here(rows) for rows in (self.labels.judged, self.labels.behind))
+        return Progress(requests=self.at - self.began, labels=judged, behind=behind, approved=True)
+
+    def _here(self, rows: Ints) -> int:
+        """Count the rows of the step at hand; in shadow those that the candidate answered too."""
+        here = self.step_of[rows] == self.rollout.step
+        if self.plan.is_shadow(self.rollout.step):
+            here &= self.traffic.known[WRONG].candidate[rows]
+        return int(here.sum())
 
     def _move(self, move: Move) -> bool:
         step = self.rollout.step
@@ -216,7 +202,7 @@ class _Run:
             self.rollout, state=move.state, step=move.step, reason=move.reason, updated_us=self.now_us,
             step_started_us=self.now_us if move.step != step else self.rollout.step_started_us,
         )  # fmt: skip
-        self.began, self.labels = self.at, 0
+        self.began = self.at
         return move.state != "running"
 
     def _stage(self, outcome: str, reason: str) -> Stage:
@@ -226,18 +212,21 @@ class _Run:
         return Stage(
             step=step + 1, share=self.plan.steps[step].share, began_us=self.rollout.step_started_us,
             ended_us=self.now_us, requests=len(rows), drawn=len(mine), shown=int(answered[mine].sum()),
-            bad={gate: self._served(gate, mine) for gate in self.bads}, outcome=outcome, reason=reason,
+            bad={gate: self._served(gate, mine, step) for gate in self.bads}, outcome=outcome, reason=reason,
             approval=self.plan.steps[step].approve,
             verdicts={
                 v.gate: {"outcome": v.outcome.value, "sentence": v.sentence, **v.numbers} for v in self.verdicts
             },
         )  # fmt: skip
 
-    def _served(self, gate: str, mine: Ints) -> float:
+    def _served(self, gate: str, mine: Ints, step: int) -> float:
         """Estimate the candidate's bad answers among requests that it would have got (Horvitz-Thompson)."""
         known, bad = self.traffic.known[gate], self.traffic.bad[gate]
         hit = mine[known.candidate[mine] & bad.candidate[mine]]
-        return float((1.0 / kept(self.traffic, gate, hit)[0]).sum())
+        return float((1.0 / self._kept(gate, hit, step)[0]).sum())
+
+    def _kept(self, gate: str, rows: Ints, step: int) -> tuple[Floats, Floats]:
+        return kept(self.traffic, gate, rows, share=self.plan.share(step), same=self.same)
 
     def _place(self, rows: Ints) -> None:
         """Give new slices their place, and note which requests are in one."""
@@ -253,22 +242,38 @@ class _Run:
         """Return the rows under the empty name, and those of each slice."""
         return [("", rows), *((part, rows[mask[rows]]) for part, mask in self.parts.items())]
 
-    def _average(self, rows: Ints, part: str) -> None:
-        """Add the values of drawn answers that are in the log to the sums of the mean gates."""
-        step, share = self.rollout.step, self.plan.share(self.rollout.step)
-        if not 0.0 < share < 1.0 or not len(rows):
-            return
-        hit, answered = self.draws[rows] < share, self.traffic.known["failed"]
-        for spec in (gate for gate in self.plan.gates if gate.mean):
-            one, two = self.traffic.values[spec.mean]
-            values = np.where(hit, one[rows], two[rows])
-            seen = np.where(hit, answered.candidate[rows], answered.stable[rows])
-            if spec.mean == "latency_ms":  # a shadow's time says nothing
-                seen &= ~np.isnan(values)
-            new, old = kept(self.traffic, "over_latency" if spec.mean == "latency_ms" else "failed", rows[seen])
+    def _ripe(self, spec: GateSpec) -> Ints:
+        """Return the requests that have become old enough for a gate on reactions since the last look."""
+        old_us = reactions.old_us(self.now_us, spec.maturity)
+        stop = min(self.at, int(np.searchsorted(self.traffic.t_ns // 1000, old_us, "right")))
+        start = self.heard_to[spec.name]
+        self.heard_to[spec.name] = max(start, stop)
+        return np.arange(start, stop)
+
+    def _add(self, spec: GateSpec, rows: Ints) -> None:
+        """Add requests to the evidence of a gate, over all and in each slice."""
+        for part, inside in self._within(rows):
+            if spec.mean:
+                self._average(spec, inside, part)
+            else:
+                self._count(spec.bad, inside, part)
+
+    def _average(self, spec: GateSpec, rows: Ints, part: str) -> None:
+        """Add the values of drawn answers that are in the log to the sums of a mean gate."""
+        gate = "failed" if spec.mean in ("number", "confidence") else "over_latency"
+        answered = self.traffic.known[gate]  # a shadow's time says nothing, and nobody reacts to it
+        one, two = self.traffic.values[spec.mean]
+        for step in np.unique(self.step_of[rows]).tolist():
+            here, share = rows[self.step_of[rows] == step], self.plan.share(step)
+            if not 0.0 < share < 1.0:
+                continue
+            hit = self.draws[here] < share
+            seen = np.where(hit, answered.candidate[here], answered.stable[here])
+            here, hit = here[seen], hit[seen]
+            new, old = self._kept(gate, here, step)
             self.means.add(
-                spec, sliced(spec.name, part), step, values=values[seen], hit=hit[seen],
-                chance=np.where(hit[seen], new, old), units=self._units(rows[seen]),
+                spec, sliced(spec.name, part), step, values=np.where(hit, one[here], two[here]), hit=hit,
+                chance=np.where(hit, new, old), units=self._units(here),
             )  # fmt: skip
 
     def _units(self, rows: Ints) -> list[tuple[int, int]]:
@@ -282,16 +287,19 @@ class _Run:
         """Add outcomes of requests, each with the chance that a kept one is the candidate's."""
         for at in np.unique(self.step_of[rows]).tolist():
             here, share = rows[self.step_of[rows] == at], self.plan.share(at)
-            if not 0.0 < share < 1.0:
+            if share <= 0.0:
                 continue
             hit = self.draws[here] < share
             known, bad = self.traffic.known[gate], self.traffic.bad[gate]
             seen = np.where(hit, known.candidate[here], known.stable[here])
-            here, hit = here[seen], hit[seen]
-            wrong = np.where(hit, bad.candidate[here], bad.stable[here])
-            new, old = kept(self.traffic, gate, here)
-            rho = np.round(share * new / (share * new + (1.0 - share) * old), 6)
+            one, two = bad.candidate[here], bad.stable[here]
+            wrong = np.where(
+                seen, np.where(hit, one, two), one | two
+            )  # an answer that the plan would not have given
             wrong &= self._first(sliced(gate, part), here, wrong)
+            here, hit, wrong = here[seen], hit[seen], wrong[seen]
+            new, old = self._kept(gate, here, at)
+            rho = np.round(share * new / (share * new + (1.0 - share) * old), 6)
             for value in np.unique(rho).tolist():
                 of = rho == value
                 masks = (wrong & hit & of, wrong & ~hit & of, hit & of, ~hit & of)
@@ -299,7 +307,10 @@ class _Run:
                     self.sums[at, sliced(gate, part), value][i] += int(mask.sum())
 
     def _first(self, gate: str, rows: Ints, wrong: Mask) -> Mask:
-        """Say which bad outcomes count: of a unit only its first, so that clusters are no evidence."""
+        """Say which bad outcomes count: of a unit only its first, so that clusters are no evidence.
+
+        It is the first in the log, whichever answers are kept: which these are tells of the draw.
+        """
         count = np.ones(len(rows), bool)
         if self.plan.assign == "request":
             return count
@@ -310,57 +321,40 @@ class _Run:
         return count
 
     def _count_labels(self, now_ns: int) -> None:
-        """Count the truths that are there and old enough by now, in the step of their request."""
-        stop = int(np.searchsorted(self.ripe[self.by_ripe], now_ns, "left"))
-        rows = np.sort(self.by_ripe[self.labelled : stop])
-        self.labelled = stop
-        self.labels += int((self.step_of[rows] == self.rollout.step).sum())
-        if not any(g.bad == WRONG for g in self.plan.gates) or not len(rows):
+        """Count wrong decisions and missing labels anew where labels came or requests became old enough."""
+        self.labels = found = late.labelled(self.traffic, self.rollout, stop=self.at, now_ns=now_ns)
+        key = (len(found.mature), len(found.known))
+        if WRONG not in self.bads or key == self.labels_key:
             return
-        for part, inside in self._within(rows):
+        self.labels_key = key
+        self._forget_labels()
+        gone = np.zeros(len(self.traffic.t_ns), bool)
+        gone[np.setdiff1d(found.mature, found.known)] = True
+        self.traffic.known[MISSING], self.traffic.bad[MISSING] = self.traffic.known[WRONG], Arms(gone, gone)
+        for part, inside in self._within(found.known):
             self._count(WRONG, inside, part)
+        for part, inside in self._within(found.mature):
+            if gone[inside].any():
+                self._count(MISSING, inside, part)
+        self._pair(found.known)
+
+    def _forget_labels(self) -> None:
+        for key in [key for key in self.sums if unsliced(key[1])[0] in (WRONG, MISSING)]:
+            del self.sums[key]
+        for name in [gate for gate in self.done_units if unsliced(gate)[0] in (WRONG, MISSING)]:
+            del self.done_units[name]
+
+    def _pair(self, rows: Ints) -> None:
+        """Count the judged requests of the shadow step in which one version alone was wrong."""
         known, bad = self.traffic.known[WRONG], self.traffic.bad[WRONG]
         pairs = rows[(self.step_of[rows] == 0) & known.candidate[rows] & known.stable[rows]]
         if self.plan.is_shadow(0) and len(pairs):
             one, two = bad.candidate[pairs], bad.stable[pairs]
             n = len(pairs)
-            for i, v in enumerate((int((one & ~two).sum()), int((two & ~one).sum()), n, n)):
-                self.sums[0, WRONG, PAIRED][i] += v
+            self.sums[0, WRONG, PAIRED] = [int((one & ~two).sum()), int((two & ~one).sum()), n, n]
 
     def _counts(self) -> list[Count]:
         return [
             Count(step=step, gate=gate, rho=rho, x1=c[0], x0=c[1], n1=c[2], n0=c[3])
             for (step, gate, rho), c in sorted(self.sums.items())
         ]
-
-
-def kept(traffic: Traffic, gate: str, rows: Ints) -> tuple[Floats, Floats]:
-    """Return the chances that the log shows the candidate's and the stable version's outcome of each request."""
-    both = traffic.known[gate].candidate[rows] & traffic.known[gate].stable[rows]
-    new = np.where(both, 1.0, traffic.chance[rows])
-    return new, np.where(both, 1.0, 1.0 - traffic.chance[rows])
-
-
-def draws(traffic: Traffic, plan: Plan) -> Floats:
-    """Return the plan's own draw of each request, in [0, 1): by request, unit, or unit and epoch."""
-    rows = zip(traffic.run.tolist(), traffic.seq.tolist(), strict=True)
-    if plan.assign == "request":
-        return np.array([request_draw(SALT, run, seq) for run, seq in rows])
-    units, times = traffic.unit.tolist(), traffic.t_ns.tolist()
-    found = []
-    for (run, seq), unit, t_ns in zip(rows, units, times, strict=True):
-        key = f"{unit}:{epoch_of(plan, t_ns)}"
-        found.append(draw(SALT, key) if unit else request_draw(SALT, run, seq))
-    return np.array(found)
-
-
-def epoch_of(plan: Plan, t_ns: int) -> int:
-    """Return the epoch of a time; 0 where a unit is drawn once."""
-    return t_ns // int(plan.epoch * 1e9) if plan.assign == "unit_epoch" else 0
-
-
-def coverage(traffic: Traffic) -> dict[str, float]:
-    """Return the shares of requests of which the log shows both answers, only one, or neither."""
-    new, old = traffic.known["failed"].candidate, traffic.known["failed"].stable
-    masks = {"both": new & old, "candidate": new & ~old, "stable": old & ~new, "neither": ~new & ~old}
-    return {name: float(mask.mean()) for name, mask in masks.items()}

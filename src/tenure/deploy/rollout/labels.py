@@ -17,6 +17,7 @@ from tenure.deploy.rollout.advance import Rollout
 from tenure.deploy.rollout.counts import MISSING, OUTSTANDING, PAIRED, Count, sliced
 from tenure.deploy.rollout.evidence import chance
 from tenure.deploy.rollout.plan import WRONG
+from tenure.scope.project import LossSpec
 
 GATES = (WRONG, MISSING, OUTSTANDING)
 """The rows of evidence that labels make, also within slices."""
@@ -158,14 +159,14 @@ def _parts(rollout: Rollout, row: RowMapping, before: Sequence[str]) -> tuple[st
 
 def _wrong(rollout: Rollout, row: RowMapping) -> bool | None:
     truth = (row["truth"], row["truth_regions"])
-    return wrong(rollout, truth, row["state"] == "resolved", (row["value"], row["regions"]))
+    return wrong(rollout.plan.loss, truth, row["state"] == "resolved", (row["value"], row["regions"]))
 
 
-def wrong(rollout: Rollout, truth: Told, resolved: bool, decided: Told) -> bool | None:
+def wrong(by: LossSpec, truth: Told, resolved: bool, decided: Told) -> bool | None:
     """Say whether a request was decided wrongly; None without a label.
 
     Args:
-        rollout: says what wrong means.
+        by: says what wrong means.
         truth: (value, boxes) as JSON texts.
         resolved: whether people are done with it.
         decided: what the model decided, alike; without a value it did not decide.
@@ -174,7 +175,7 @@ def wrong(rollout: Rollout, truth: Told, resolved: bool, decided: Told) -> bool 
         return None
     if decided[0] is None:
         return False  # the model did not decide it
-    return loss.wrong(rollout.plan.loss, (truth[0], truth[1]), (decided[0], decided[1]))
+    return loss.wrong(by, (truth[0], truth[1]), (decided[0], decided[1]))
 
 
 def _tally(rollout: Rollout, rows: Sequence[Drawn], gate: str) -> list[Count]:
