@@ -20,7 +20,7 @@ from tenure.controller.intake import Intake
 from tenure.controller.publisher import Publisher
 from tenure.data import access
 from tenure.data.frames import Encoder
-from tenure.data.keeper import Keeper
+from tenure.data.keeper import Keeper, weight
 from tenure.data.records import By, Kind, decode_id, plain_schema
 from tenure.data.spool import SchemaStore, SpoolWriter
 from tenure.data.state import State
@@ -49,7 +49,7 @@ _SAMPLE_NS = 1_000_000_000
 _EXPORT_NS = 1_000_000_000
 _LEVELS_NS = 1_000_000_000
 _GRACE_US = 300_000
-_POLL_BYTES = 2 << 20  # more makes a long transaction, for which every command has to wait
+_POLL_BYTES = 4 << 20  # more makes a long transaction, for which every command has to wait
 
 _BY = {"person": By.PERSON, "fallback": By.FALLBACK}
 
@@ -166,8 +166,8 @@ class Controller:
         if self._lost_place:
             self.archive.rewind()
         self._lost_place = True
-        frames = [read.frame for read in self.keeper.poll(_POLL_BYTES)]
-        behind = sum(frame.end - frame.offset for frame in frames) >= _POLL_BYTES
+        reads = self.keeper.poll(_POLL_BYTES)
+        behind, frames = weight(reads) >= _POLL_BYTES, [read.frame for read in reads]
         for fault in self.keeper.take_faults():
             _log.error("bad bytes in the log were put aside: %s", fault)
         with self._change() as conn:

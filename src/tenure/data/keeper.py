@@ -21,6 +21,8 @@ from tenure.data.spool import SchemaStore, SegmentName, is_finished, segments, s
 from tenure.errors import StoreError
 
 _CHUNK = 1 << 20
+_FRAME_BYTES = 256
+"""What a frame costs whatever it holds, as bytes that would cost as much: many small ones are more work."""
 _STALE_NEW_NS = 3_600_000_000_000
 
 
@@ -30,6 +32,11 @@ class Read(msgspec.Struct, frozen=True):
     frame: Frame
     segment: str
     end: int
+
+
+def weight(reads: Collection[Read]) -> int:
+    """Return what frames count towards the limit of `Keeper.poll`: their bytes, and some for each."""
+    return sum(read.frame.end - read.frame.offset + _FRAME_BYTES for read in reads)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -86,7 +93,7 @@ class Keeper:
         return self._start | {name: tail.offset for name, tail in self._tails.items()}
 
     def poll(self, limit_bytes: int = 8 << 20) -> list[Read]:
-        """Return new complete frames of all segments, at most about `limit_bytes` of them.
+        """Return new complete frames of all segments, of about `limit_bytes` at most, as `weight` counts them.
 
         Frames of one segment come in order. Segments take turns at being first, so that a busy one cannot
         starve the others. A torn end waits while its owner lives and is ignored once the owner is gone. Bad
@@ -102,8 +109,9 @@ class Keeper:
                 break
             tail = self._tails[name]
             before = tail.offset
-            out.extend(self._read(name, tail, left))
-            left -= tail.offset - before
+            found = list(self._read(name, tail, left))
+            out += found
+            left -= max(tail.offset - before, weight(found))
         return out
 
     def take_faults(self) -> list[Fault]:
@@ -195,6 +203,7 @@ class Keeper:
             got = read(data, 0, run=tail.run, schemas=self.schemas.get)
             while isinstance(got, Frame):
                 tail.offset = base + got.end
+                limit -= _FRAME_BYTES
                 if self._is_readable(name, base, got):
                     yield Read(got, name, tail.offset)
                 got = read(data, got.end, run=tail.run, schemas=self.schemas.get)
