@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,17 +38,22 @@ from tenure.settings import Settings
 
 LABELS = Output(labels=("big", "small"))
 JSON = {"Content-Type": "application/json"}
+IDLE_S = 2.0  # the server closes a connection after 5 s without a request: maybe just when the next one comes
+PATIENT = Serve(max_queue=60.0)  # one that sheds load, as a busy machine must, is not what the journeys are about
 SIZES = EndpointSpec(
     input="record",
     fields={"a": Field(type="float")},
     automation=Automation(start="full", max="full"),
     rollout=RolloutSpec(steps=(Step(share=0.25, min=10**9), Step(share=1.0))),
+    serve=PATIENT,
 )
-PHOTOS = EndpointSpec(input="image", automation=Automation(start="human_only"), serve=Serve(max_body=200_000))
+PHOTOS = EndpointSpec(
+    input="image", automation=Automation(start="human_only"), serve=Serve(max_body=200_000, max_queue=60.0)
+)
 NOTES = EndpointSpec(
     input="text",
     automation=Automation(start="full", max="full"),
-    serve=Serve(on_timeout=Fallback(decide="small", after=0.5), max_body=10_000),
+    serve=Serve(on_timeout=Fallback(decide="small", after=0.5), max_body=10_000, max_queue=60.0),
 )
 SAMPLES: dict[str, Any] = {"sizes": {"a": 2.0}, "notes": "a note"}
 
@@ -64,12 +70,19 @@ class Reply(NamedTuple):
 class Client:
     """One keep-alive connection."""
 
-    def __init__(self, url: str, token: str = "", *, timeout: float = 30) -> None:
+    def __init__(self, url: str, token: str = "", *, timeout: float = 90) -> None:
         self.host, self.token, self.timeout = url.removeprefix("http://"), token, timeout
         self.connection = http.client.HTTPConnection(self.host, timeout=timeout)
+        self._last = time.monotonic()
+
+    def refresh(self) -> None:
+        """Let go of a connection that was idle for a while; the next call opens another."""
+        if time.monotonic() - self._last > IDLE_S:
+            self.close()
 
     def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
         """Send one request; a value that is not bytes is sent as JSON."""
+        self.refresh()
         sent = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
             body, sent = json.dumps(body).encode(), JSON | sent
@@ -77,7 +90,9 @@ class Client:
             sent.setdefault("Authorization", f"Bearer {self.token}")
         self.connection.request(method, path, body, sent)
         reply = self.connection.getresponse()
-        return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
+        got = Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
+        self._last = time.monotonic()
+        return got
 
     def close(self) -> None:
         self.connection.close()

@@ -55,7 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def document(world: World) -> dict[str, Any]:
-    return dict(requests.get(f"{world.up.url}/openapi.json", timeout=10).json())
+    return dict(requests.get(f"{world.up.url}/openapi.json", timeout=60).json())
 
 
 class Told:
@@ -161,6 +161,6 @@ def send(strategy: st.SearchStrategy[Any], session: requests.Session, told: Told
     )  # fmt: skip
     @given(case=strategy)
     def one(case: Any) -> None:
-        told.check(case, case.call(session=session, timeout=30))
+        told.check(case, case.call(session=session, timeout=60))
 
     one()

@@ -152,7 +152,7 @@ def call(url: str, path: str, data: Any = None, *, method: str | None = None) ->
     headers = {"content-type": "application/json", "x-tenure-console": "1"}
     request = urllib.request.Request(url + path, data=body, headers=headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=90) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -209,7 +209,7 @@ def test_a_real_server_decides_by_people_over_postgresql(
                 assert all("judgement" in one for one in told["results"]), told
             waiting -= {one["item"] for one in entries}
         for number, id_ in enumerate(ids):
-            _, answer = call(server.url, f"/v1/decisions/{id_}?wait=20")
+            _, answer = call(server.url, f"/v1/decisions/{id_}?wait=60")
             wanted = "big" if number % 3 > 1 else "small"
             assert (answer["status"], answer["decision"]["by"], answer["decision"]["value"]) == (
                 "decided", "person", wanted,

@@ -42,7 +42,7 @@ def test_a_file_and_a_remote_model_answer_alike(tmp_path: Path, monkeypatch: pyt
     with world.running():
         url = f"{world.up.url}/v2/models/near"
         remote = RemoteModel(
-            file=url, labels=LABELS.labels, features=NAMES, answer="label", token_env="FAR_TOKEN", timeout=20
+            file=url, labels=LABELS.labels, features=NAMES, answer="label", token_env="FAR_TOKEN", timeout=60
         )
         world.register("far", remote, sample=sample)
         client = world.client()
@@ -77,5 +77,5 @@ def test_serving_imports_no_library_of_a_format_that_it_does_not_use() -> None:
         "import sys, tenure.system, tenure.model.author, tenure.model.registry\n"
         f"print([m for m in {heavy.split()!r} if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=250)
     assert done.stdout == "[]\n"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import serving_models as models
+from lifecycle_plant import wait
 from PIL import Image as Pillow
 from serving_server import NOTES, PHOTOS, SIZES, Client, World
 
@@ -118,13 +119,17 @@ def test_a_webhook_decides_a_request_that_a_client_waits_for(world: World, studi
         "action": "ANNOTATION_CREATED", "annotation": made,
         "task": {"id": 3, "data": {"image": "x", "tenure_item": id_, "tenure_shown": False}},
     }  # fmt: skip
-    for _ in range(200):  # until the controller has read the log, as one who sends again does
-        stored = ask(studio, "POST", "/label-studio/photos/webhook", event)
-        if stored.status != 404:
-            break
+    replies: list[Any] = []
+
+    def is_known() -> bool:  # once the controller has read the log: one who gets no 200 sends again
+        replies.append(ask(studio, "POST", "/label-studio/photos/webhook", event))
+        return bool(replies[-1].status != 404)
+
+    wait(is_known, "the item to be known")
+    stored = replies[-1]
     assert (stored.status, stored.json()["judgements"]["stored"]) == (200, 1), stored.body
     assert ask(studio, "POST", "/label-studio/photos/webhook", event).json()["judgements"]["known"] == 1
-    decided = client.call("GET", f"/v1/decisions/{id_}?wait=20").json()
+    decided = client.call("GET", f"/v1/decisions/{id_}?wait=60").json()
     assert (decided["decision"]["value"], decided["decision"]["by"]) == ("small", "person")
     with world.state.read() as conn:
         rows = conn.exec_driver_sql("select reader, blind, seconds from judgements").fetchall()

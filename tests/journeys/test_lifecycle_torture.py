@@ -86,8 +86,10 @@ class Caller(threading.Thread):
 
     def _ask(self, a: float, key: str) -> bool:
         """Send one request; returns whether it is done with."""
+        if self._client is not None:
+            self._client.refresh()
         if self._client is None or self._client.connection.sock is None:
-            self._client = self._client or Client(self.world.up.url, self.world.tokens["client"], timeout=30)
+            self._client = self._client or Client(self.world.up.url, self.world.tokens["client"], timeout=90)
             self._run, self._opened = 0, time.monotonic()
         began, headers = time.monotonic(), {"Idempotency-Key": key} if self.keyed else {}
         try:
@@ -125,7 +127,7 @@ class Torture:
         self.rollouts = Rollouts(world.state, world.project.endpoints)
         self.callers = [Caller(world, n, keyed=n % 2 == 0) for n in range(6)]
         self.done: Counter[str] = Counter()
-        self.killed: list[tuple[int, float]] = []  # run of the worker, when
+        self.killed: list[tuple[int, float, float]] = []  # run of the worker, from when to when
         self.full: list[tuple[float, float]] = []
 
     def blows(self, n: int) -> list[str]:
@@ -191,9 +193,14 @@ class Torture:
 
     def _hit(self, sig: int) -> tuple[int, int]:
         """Send a signal to a worker that is ready; returns its run and process id."""
-        slots = self.world.up.page.slots()
-        wait(lambda: any(slot.state == "ready" for slot in slots), "a worker that is ready")
-        slot = self.dice.choice([slot for slot in slots if slot.state == "ready"])
+        ready: list[Any] = []
+
+        def any_ready() -> bool:
+            ready[:] = [slot for slot in self.world.up.page.slots() if slot.state == "ready"]
+            return bool(ready)
+
+        wait(any_ready, "a worker that is ready")
+        slot = self.dice.choice(ready)
         run, pid = slot.run, slot.pid
         with contextlib.suppress(ProcessLookupError):  # another blow was faster
             os.kill(pid, sig)
@@ -204,14 +211,16 @@ class Torture:
         self.done["SIGTERM of a worker"] += 1
 
     def _kill(self) -> None:
+        start = time.monotonic()
         run, _ = self._hit(signal.SIGKILL)
-        self.killed.append((run, time.monotonic()))
+        self.killed.append((run, start, time.monotonic()))
         self.done["SIGKILL of a worker"] += 1
 
     def _controller(self) -> None:
         pid = self.world.up.supervisor.pids().get("controller")
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             self.done["SIGKILL of the controller"] += 1
 
     def _renew(self) -> None:
@@ -227,8 +236,10 @@ class Torture:
         had, ready = sum(len(c.refused) for c in self.callers), []
         for slot in self.world.up.page.slots():
             if slot.state == "ready" and (size := self._spooled(slot.run)) is not None:
-                resource.prlimit(slot.pid, resource.RLIMIT_FSIZE, (size + self.dice.randint(0, 3000), -1))
-                ready.append(slot.pid)
+                limit, pid = size + self.dice.randint(0, 3000), slot.pid
+                with contextlib.suppress(ProcessLookupError):  # the blow before has killed it
+                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, -1))
+                    ready.append(pid)
         if ready:
             wait(lambda: sum(len(c.refused) for c in self.callers) >= had + 10, "refusals")
         for pid in ready:
@@ -238,7 +249,10 @@ class Torture:
         self.done["full disk"] += bool(ready)
 
     def _spooled(self, run: int) -> int | None:
-        sizes = [p.stat().st_size for p in (self.world.folder / "spool").glob(f"worker-?-{run:016x}-*.seg")]
+        sizes = []
+        for path in (self.world.folder / "spool").glob(f"worker-?-{run:016x}-*.seg"):
+            with contextlib.suppress(FileNotFoundError):  # it was sealed meanwhile
+                sizes.append(path.stat().st_size)
         return max(sizes, default=None)
 
 
@@ -273,11 +287,11 @@ def _check_refusals(torture: Torture) -> None:
             assert any(began <= to and ended >= start for start, to in torture.full), "503 with room on the disk"
 
 
-def _is_excused(lost: Lost, killed: list[tuple[int, float]]) -> bool:
+def _is_excused(lost: Lost, killed: list[tuple[int, float, float]]) -> bool:
     """Say whether the connection's own worker was killed, or, where it had not answered yet, any worker."""
     if lost.run:
-        return any(run == lost.run for run, _ in killed)
-    return any(lost.opened - 1.0 <= at <= lost.ended for _, at in killed)
+        return any(run == lost.run for run, _, _ in killed)
+    return any(lost.opened - 1.0 <= to and start <= lost.ended for _, start, to in killed)
 
 
 def _tables(world: World) -> dict[int, Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -46,7 +47,7 @@ def trained(encounters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "examples" / "readmission", folder)
     done = subprocess.run(
         [sys.executable, "train.py", str(encounters), "--rows", "6000"],
-        cwd=folder, capture_output=True, text=True, timeout=90, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "on 55,433 later encounters" in done.stdout
@@ -78,14 +79,15 @@ def spooled(folder: Path) -> int:
     """Return how many bytes the log has."""
     sizes = 0
     for entry in os.scandir(folder / "tenure-data" / "spool"):
-        sizes += entry.stat().st_size
+        with contextlib.suppress(FileNotFoundError):  # it got its final name meanwhile
+            sizes += entry.stat().st_size
     return sizes
 
 
 def kill_at(folder: Path, encounters: Path, size: int) -> int:
     """Start the run, kill it when the log has grown to a size, and return how many rows are committed."""
     process = subprocess.Popen(command(encounters), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while spooled(folder) < size:
         time.sleep(0.002)  # leaves the processor to the run
         assert process.poll() is None, process.communicate()[1].decode()
@@ -105,8 +107,8 @@ def logged(folder: Path, columns: str) -> pa.Table:
 
 
 def test_killed_twice_every_encounter_is_there_once(example: Path, encounters: Path) -> None:
-    rng = np.random.default_rng()
-    bounds = [(2_000_000, 12_000_000), (13_000_000, 24_000_000)]
+    rng = np.random.default_rng(61_433)
+    bounds = [(2_000_000, 12_000_000), (13_000_000, 20_000_000)]  # far from its end, which we must not miss
     sizes = [int(rng.integers(*bound)) for bound in bounds]
     rows = [kill_at(example, encounters, size) for size in sizes]
     print(f"killed at {sizes} bytes of the log, with {rows} rows committed")
@@ -114,7 +116,7 @@ def test_killed_twice_every_encounter_is_there_once(example: Path, encounters: P
     assert rows[-1] < ENCOUNTERS
     before = len(logged(example, "seq"))
     done = subprocess.run(
-        command(encounters, "--json"), cwd=example, capture_output=True, text=True, timeout=90, check=False
+        command(encounters, "--json"), cwd=example, capture_output=True, text=True, timeout=250, check=False
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

@@ -108,7 +108,7 @@ class Factory:
         self.until(lambda: self.page(line)["certificates"] != [], f"no certificate for {line}", lines=line)
 
     def until(self, done: Callable[[], bool], why: str, *, lines: str = "") -> None:
-        for _ in range(600):
+        for _ in range(1200):
             if done():
                 return
             time.sleep(0.05)
