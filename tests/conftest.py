@@ -13,8 +13,10 @@ import postgres
 from tenure.clock import ManualClock
 from tenure.data.state import State
 
-# A busy machine is slow: that is no failure. The same examples in each run: what fails once fails again.
-settings.register_profile("tenure", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is slow: that is no failure. The same examples in each run, so that what fails once fails again;
+# --hypothesis-profile random looks for others.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("tenure", settings.get_profile("random"), derandomize=True)
 settings.load_profile("tenure")
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -35,7 +35,7 @@ def python_of(name: str) -> Path:
     return folder / "bin" / "python"
 
 
-def run(python: Path, script: str, arguments: Sequence[str], *, timeout: float = 90) -> list[str]:
+def run(python: Path, script: str, arguments: Sequence[str], *, timeout: float = 280) -> list[str]:
     """Run a client and return the checks that it names; a client that fails fails the test with its words."""
     done = subprocess.run(
         [python, "-E", "-s", CLIENTS / script, *arguments], capture_output=True, text=True, timeout=timeout

@@ -98,13 +98,13 @@ def studio(python: Path, folder: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     """Wait for its database, which it makes at its first start in minutes."""
     while process.poll() is None:
-        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5):
+        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=60):
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1)
@@ -118,7 +118,7 @@ def _asked(server: system.Server, state: State, token: str, name: str) -> None:
             f"{server.url}/v1/{name}/predict", data=f"note {number} of {name}".encode(),
             headers={"Content-Type": "text/plain", "Authorization": f"Bearer {token}"},
         )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=30) as reply:
+        with urllib.request.urlopen(request, timeout=90) as reply:
             assert reply.status == 202
     count = sa.select(sa.func.count()).where(t.review_items.c.endpoint == name)
     for _ in range(100_000):
@@ -148,7 +148,7 @@ def test_label_studio_works_with_an_endpoint_from_connecting_to_judgements(tmp_p
             _asked(server, state, client, name)
         folders = [str(_exported(state, name, tmp_path / name)) for name in ENDPOINTS]
         checks = run(
-            python, "label_studio_project.py", [base, KEY, server.console_url, token, *folders], timeout=300
+            python, "label_studio_project.py", [base, KEY, server.console_url, token, *folders], timeout=900
         )
         assert checks == ["connected", "predictions", "blind", "created", "updated", "deleted", "accepted"]
         i, j = t.review_items.c, t.judgements.c

@@ -322,7 +322,11 @@ def test_no_body_and_no_header_makes_a_fault_and_each_is_logged(world: World, cl
     assert len(world.rows()) - before == sent + more, "every request is a row in the log"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(body=BODIES, value=JSONS)
 def test_no_feedback_makes_a_fault(world: World, client: Client, body: bytes, value: object) -> None:
     answer = client.call("POST", "/v1/sizes/predict", {"a": 1}).json()

@@ -74,7 +74,11 @@ class Expected:
         return "known" if was else "stored"
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(steps=steps)
 @example(steps=[("made", 1, 3, False), ("made", 1, 1, True), ("gone", 1, 1, False), ("made", 1, 3, False)])
 @example(steps=[("made", 1, 1, False), ("made", 2, 1, False), ("made", 1, 4, True), ("made", 2, 1, False)])

@@ -186,7 +186,10 @@ PREDICT = st.fixed_dictionaries(
 
 
 @settings(
-    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(body=PREDICT | JSON, path=st.sampled_from(["/predict", "/setup"]))
 def test_no_payload_makes_a_fault(desk: Desk, body: Any, path: str) -> None:
