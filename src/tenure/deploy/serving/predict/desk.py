@@ -17,6 +17,7 @@ from tenure.data.records import NO_LABEL, By, Flag, Kind, Status
 from tenure.data.schema import InputSchema
 from tenure.data.typed import Packed, RecordDecoder
 from tenure.deploy import segments
+from tenure.deploy.serving.predict.block_rows import as_metrics
 from tenure.deploy.serving.predict.journal import Journal
 from tenure.deploy.serving.predict.work import Block, Lane, Work
 from tenure.model.answer import Scores
@@ -108,10 +109,8 @@ class Desk:
     ) -> None:  # fmt: skip
         """Write one frame for a block that its version decided; raises StoreError: nothing was written."""
         lane, n = block.lane, len(block)
-        measured, values = self.measure(block.item), block.item.values
-        single = np.array_equal(
-            measured[:, 1:], values, equal_nan=True
-        )  # as float32, where the metrics have them
+        metrics = as_metrics(block.item.values)  # as float32, which then stands for the fields, too
+        single = metrics is not None
         encoder = self._encoder(lane, single=single)
         own = self._steps.get(lane.version or "", ())
         head: list[Column | float | int] = [
@@ -121,12 +120,12 @@ class Desk:
             block.unit_hash, 0, scores.confidence, _NAN, 0,
             *(_at(stage_us, own.index(s) if s in own else _U16) for s in self._stages),
         ]  # fmt: skip
-        parts = [measured.T.tobytes()]
+        parts = [self.measure(block.item).T.tobytes() if metrics is None else metrics.tobytes()]
         if self.labels:
             best, chances = self._classes(scores)
             parts += [best.tobytes(), chances.T.tobytes()]
         if not single:
-            parts.append(values.T.tobytes())
+            parts.append(block.item.values.T.tobytes())
         var = [b""] * n
         if reasons is not None or block.unit is not None:
             told = {} if block.unit is None else {"unit": block.unit}
