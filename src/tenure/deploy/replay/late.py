@@ -56,7 +56,7 @@ def labelled(traffic: Traffic, rollout: Rollout, *, stop: int, now_ns: int) -> L
     told, known = traffic.labels, traffic.known[WRONG]
     rows = np.flatnonzero(told.asked[:stop])
     created_us, now_us = traffic.t_ns[rows] // 1000, now_ns // 1000
-    resolved, open_ = told.resolved_ns[rows] < now_ns, told.closed_ns[rows] >= now_ns
+    resolved, open_ = told.resolved_ns[rows] <= now_ns, told.closed_ns[rows] > now_ns
     holding = open_ & told.drawn[rows] & (created_us >= now_us - labels.patience_us(rollout))
     front_us = int(created_us[holding].min()) if holding.any() else now_us + 1
     fair = told.drawn[rows] & (told.blind[rows] | ~(known.candidate[rows] & known.stable[rows]))

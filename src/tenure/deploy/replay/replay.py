@@ -32,9 +32,10 @@ from tenure.deploy.replay.traffic import (
 )
 from tenure.deploy.rollout import reactions, slices
 from tenure.deploy.rollout.advance import Move, Progress, Rollout, Verdict, advance, waits
-from tenure.deploy.rollout.counts import MISSING, PAIRED, REQUESTS, Count, sliced, unsliced
+from tenure.deploy.rollout.counts import MISSING, PAIRED, REQUESTS, Count, Moments, sliced, unsliced
 from tenure.deploy.rollout.judge import judge
 from tenure.deploy.rollout.looks import reached
+from tenure.deploy.rollout.moments import LOOK_US
 from tenure.deploy.rollout.observed import EVERY_REQUEST
 from tenure.deploy.rollout.plan import WRONG, Plan, reaction_of
 from tenure.scope.project import GateSpec
@@ -114,8 +115,8 @@ def replay(
     width = max(int(least_look_s * 1e9), -(-(last - first + 1) // LOOKS))
     run = _Run(late.with_reactions(traffic, plan), plan, candidate, stable)
     for end in range(first + width, last + 1 + width, width):
-        now_ns = min(end, last + 1)
-        if run.look(int(np.searchsorted(traffic.t_ns, now_ns, "left")), now_ns):
+        now_ns = min(end, last)
+        if run.look(int(np.searchsorted(traffic.t_ns, now_ns, "right")), now_ns):
             break
     return run.told(width / 1e9)
 
@@ -136,7 +137,7 @@ class _Run:
         self.sums: dict[tuple[int, str, float], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         self.top: dict[str, float] = {}
         self.done_units: dict[str, set[tuple[int, int]]] = defaultdict(set)
-        self.means = Means()
+        self.means, self.moments, self.turn = Means(), list[Moments](), -1
         self.parts: dict[str, Mask] = {}
         self.bads = [gate.bad for gate in plan.gates if gate.bad]
         self.step_of = np.full(len(traffic.t_ns), -1, np.int16)
@@ -160,8 +161,9 @@ class _Run:
             elif spec.mean or spec.bad in EVERY_REQUEST:
                 self._add(spec, rows)
         self._count_labels(now_ns)
-        found = self.means.moments()
-        self.verdicts = judge(self.rollout, self._counts(), self.top, moments=found, explain=False)
+        if self.now_us // LOOK_US != self.turn:  # means are looked at at fixed times
+            self.turn, self.moments = self.now_us // LOOK_US, self.means.moments()
+        self.verdicts = judge(self.rollout, self._counts(), self.top, moments=self.moments, explain=False)
         for name, value in reached(self.verdicts).items():
             self.top[name] = max(value, self.top.get(name, 0.0))
         move = advance(self.rollout, self.verdicts, self._progress(), self.now_us)
@@ -185,7 +187,8 @@ class _Run:
 
     def _progress(self) -> Progress:
         judged, behind = (self._here(rows) for rows in (self.labels.judged, self.labels.behind))
-        return Progress(requests=self.at - self.began, labels=judged, behind=behind, approved=True)
+        approved = self.plan.steps[self.rollout.step].approve  # at once
+        return Progress(requests=self.at - self.began, labels=judged, behind=behind, approved=approved)
 
     def _here(self, rows: Ints) -> int:
         """Count the rows of the step at hand; in shadow those that the candidate answered too."""
