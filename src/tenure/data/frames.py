@@ -303,13 +303,17 @@ class Frame:
             raise StoreError("the frame does not fit its schema", code="frame_invalid", at=str(self.offset))
         return self._buffer[start + first : start + last]
 
-    def var(self, i: int) -> dict[str, Any]:
-        """Return the decoded variable part of row i, with what the schema keeps in columns instead."""
+    def var(self, i: int, held: tuple[Mapping[str, Array], int] | None = None) -> dict[str, Any]:
+        """Return the decoded variable part of row i, with what the schema keeps in columns instead.
+
+        `held` says where else the row's columns are: (columns, row in them), such as those of `stack`.
+        """
         blob = self.raw(i)
         said = _decode(blob) if blob else {}
         schema = self.schema
         if schema.labels or schema.fields:
-            return columnar.said(schema, self.columns(), i) | said
+            columns, at = (self.columns(), i) if held is None else held
+            return columnar.said(schema, columns, at) | said
         return said
 
     def vars(self) -> list[dict[str, Any]]:

@@ -56,6 +56,32 @@ def test_arrays_and_lists_make_the_same_bytes() -> None:
     assert made[0] == made[1]
 
 
+@pytest.mark.parametrize("rows", [1, 2, 300])
+def test_rows_with_a_packed_tail_make_the_same_bytes_as_columns(rows: int) -> None:
+    columns = columns_of(PREDICTIONS, list(range(1, rows + 1)), RUN)
+    arrays = [np.array(v, dict(PREDICTIONS.columns)[n]) for n, v in columns.items()]
+    var = [b"a" * (i % 3) for i in range(rows)]
+    whole = frames.encode(PREDICTIONS, run=RUN, first_seq=1, t_ns=T0, columns=columns, var=var)
+    encoder = frames.Encoder(PREDICTIONS)
+    for split in (1, len(arrays) - 2, len(arrays)):
+        led = list(zip(*list(columns.values())[:split], strict=True))
+        tail = b"".join(a.tobytes() for a in arrays[split:])
+        made = encoder.encode_rows(run=RUN, first_seq=1, t_ns=T0, rows=led, tail=tail, var=var)
+        assert made == whole
+
+
+def test_a_row_or_a_tail_that_does_not_fit_is_refused() -> None:
+    values = [v for (v,) in columns_of(PREDICTIONS, [1], RUN).values()]
+    encoder, names = frames.Encoder(PREDICTIONS), [name for name, _ in PREDICTIONS.columns]
+    for at, value in (("latency_us", -1), ("level", 300), ("share", 1e300), ("policy", None)):
+        wrong = [value if name == at else v for name, v in zip(names, values, strict=True)]
+        for rows in ([wrong], [values, wrong]):
+            with pytest.raises(StoreError, match=at):
+                encoder.encode_rows(run=RUN, first_seq=1, t_ns=T0, rows=rows, tail=b"", var=[b""] * len(rows))  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match="size"):
+        encoder.encode_rows(run=RUN, first_seq=1, t_ns=T0, rows=[values], tail=b"x", var=[b""])
+
+
 @pytest.mark.parametrize(
     ("change", "at"),
     [

@@ -231,17 +231,17 @@ def test_a_client_that_hangs_up_leaves_its_key_to_the_logged_answer(tmp_path: Pa
 
     async def work() -> None:
         core = await world.ready(world.core())
-        append = core._journal.append
+        append = core._journal.append_rows
 
         def hang_up(*args: Any, **options: Any) -> None:
             append(*args, **options)
             task.cancel()
 
-        core._journal.append = hang_up  # type: ignore[method-assign]
+        core._journal.append_rows = hang_up  # type: ignore[method-assign]
         task = asyncio.create_task(core.predict(ask(2, key="k")))
         with pytest.raises(asyncio.CancelledError):
             await task
-        core._journal.append = append  # type: ignore[method-assign]
+        core._journal.append_rows = append  # type: ignore[method-assign]
         other = await world.ready(world.core(1))
         ids = {(await c.predict(ask(2, key="k"))).id for c in (core, other)}
         assert len(ids) == 1

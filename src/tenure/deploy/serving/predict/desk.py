@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from tenure.types import Decision, Failed, Input, Prediction, Route
 NO_VERSION = 65_535
 _NAN = math.nan
 _FLOAT32 = struct.Struct("<f")
-_LARGEST = np.float32(3e38)  # float32 has no room for more
+_LARGEST = 3e38  # float32 has no room for more
 _U32, _U16 = 2**32 - 1, 65_535
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -52,7 +53,7 @@ class Desk:
         self._versions: dict[str, int] = {}
         self._stages: tuple[str, ...] = ()  # of all versions seen; those of each:
         self._steps: dict[str, tuple[str, ...]] = {}
-        self._made: dict[bool, tuple[tuple[int, int], Encoder]] = {}  # encoders, and what they were made for
+        self._made: dict[bool, Encoder] = {}  # for the versions and stages seen so far
         self._label_of = {label: i for i, label in enumerate(self.labels)}
         self._latency_us = spec.serve.latency * 1e6
 
@@ -75,9 +76,11 @@ class Desk:
         if isinstance(items, Rows):
             values = items.values
             out = np.empty((len(values), len(self.metrics)), np.float32)
-            total = values.sum()
-            out[:, 0] = 0.0 if total == total else np.isnan(values).mean(axis=1)
-            out[:, 1:] = np.minimum(np.maximum(values, -_LARGEST), _LARGEST)
+            if np.maximum.reduce(np.abs(values), axis=None, initial=0.0) <= _LARGEST:  # false for NaN, too
+                out[:, 0], out[:, 1:] = 0.0, values
+            else:
+                out[:, 0] = np.isnan(values).mean(axis=1)
+                out[:, 1:] = np.minimum(np.maximum(values, -_LARGEST), _LARGEST)
             return out
         return np.stack([extract(self.spec.input, item, self.spec.fields) for item in items])
 
@@ -97,11 +100,10 @@ class Desk:
         Raises:
             StoreError: nothing was written.
         """
-        encoder = self._encoder(lane)
-        head = [*self._fixed(lane, works, scores), *self._times(lane, works)]
+        rows = self._rows(lane, works, scores)
         tail = self._tail(works, items, scores)
         var = self._variable(works, items, scores)
-        self._journal.append(encoder, first_seq=works[0].seq, head=head, tail=tail, var=var)
+        self._journal.append_rows(self._encoder(lane), first_seq=works[0].seq, rows=rows, tail=tail, var=var)
 
     def log_block(
         self, block: Block, scores: Scores, flags: npt.NDArray[np.uint16], reasons: list[str] | None, *,
@@ -135,65 +137,44 @@ class Desk:
     def _encoder(self, lane: Lane, *, single: bool = False) -> Encoder:
         if lane.version is not None:
             self._version(lane.version)
-        grown = (len(self._versions), len(self._stages))
-        known = self._made.get(single)
-        if known is None or known[0] != grown:
-            made = self._journal.prediction_encoder(
+        made = self._made.get(single)
+        if made is None:
+            made = self._made[single] = self._journal.prediction_encoder(
                 self.name, stages=self._stages, metrics=self.metrics, versions=tuple(self._versions),
                 labels=self.labels, fields=self._fields if self.records.numeric else (), single=single,
             )  # fmt: skip
-            known = self._made[single] = (grown, made)
-        return known[1]
+        return made
 
     def learn(self, version: str, stages: tuple[str, ...]) -> None:
         """Take in the stages of a version, so that their times have columns."""
         if self._steps.get(version) != stages:
             self._stages += tuple(s for s in stages if s not in self._stages)
             self._steps[version] = stages
+            self._made.clear()
 
-    def _fixed(self, lane: Lane, works: Sequence[Work], scores: Scores | None) -> list[Column | float | int]:
+    def _rows(self, lane: Lane, works: Sequence[Work], scores: Scores | None) -> list[tuple[float | int, ...]]:
+        """Return the fixed columns and the stages' times, row by row."""
+        version = NO_VERSION if lane.version is None else self._version(lane.version)
+        level, policy = int(lane.level), lane.policy
+        told: Iterable[tuple[float, float, int]] = map(_numbers, [w.prediction for w in works])
         if scores is not None:
-            confidence: Column = scores.confidence
-            number: Column | float = _NAN
-            regions: Column | int = 0
-        else:
-            told = [_numbers(w.prediction) for w in works]
-            confidence = [t[0] for t in told]
-            number, regions = [t[1] for t in told], [t[2] for t in told]
-        routes = [w.route for w in works]
-        return [
-            [w.seq for w in works],
-            [w.t_ns for w in works],
-            [w.deadline_ns for w in works],
-            [min(w.latency_us, _U32) for w in works],
-            [min(w.queue_us, _U32) for w in works],
-            NO_VERSION if lane.version is None else self._version(lane.version),
-            lane.role,
-            routes,
-            [_BY[route] for route in routes],
-            int(lane.level),
-            [w.status for w in works],
-            [w.flags for w in works],
-            lane.policy.id,
-            lane.routing,
-            lane.policy.audit,
-            lane.share,
-            [w.unit_hash for w in works],
-            [w.key for w in works],
-            confidence,
-            number,
-            regions,
-        ]
+            told = zip(scores.confidence.tolist(), repeat(_NAN), repeat(0), strict=False)
+        rows: list[tuple[float | int, ...]] = []
+        spent = works[0].stage_us
+        times = self._times(lane, spent)
+        for w, numbers in zip(works, told, strict=False):
+            if w.stage_us is not spent:
+                spent, times = w.stage_us, self._times(lane, w.stage_us)
+            rows.append((
+                w.seq, w.t_ns, w.deadline_ns, min(w.latency_us, _U32), min(w.queue_us, _U32),
+                version, lane.role, w.route, _BY[w.route], level, w.status, w.flags,
+                policy.id, lane.routing, policy.audit, lane.share, w.unit_hash, w.key, *numbers, *times,
+            ))  # fmt: skip
+        return rows
 
-    def _times(self, lane: Lane, works: Sequence[Work]) -> list[Column | float]:
+    def _times(self, lane: Lane, spent: tuple[int, ...]) -> list[float]:
         own = self._steps.get(lane.version or "", ())
-        first = works[0].stage_us
-        same = all(w.stage_us is first for w in works)
-        out: list[Column | float] = []
-        for stage in self._stages:
-            k = own.index(stage) if stage in own else _U16
-            out.append(_at(first, k) if same else [_at(w.stage_us, k) for w in works])
-        return out
+        return [_at(spent, own.index(stage) if stage in own else _U16) for stage in self._stages]
 
     def _tail(self, works: Sequence[Work], items: Sequence[Input] | None, scores: Scores | None) -> bytes:
         n = len(works)
@@ -296,7 +277,11 @@ class Desk:
         return latency_us > self._latency_us
 
     def _version(self, version: str) -> int:
-        return self._versions.setdefault(version, len(self._versions))
+        known = self._versions.get(version)
+        if known is None:
+            known = self._versions[version] = len(self._versions)
+            self._made.clear()
+        return known
 
 
 _BY = {int(route): int(By.NOBODY) for route in Route} | {

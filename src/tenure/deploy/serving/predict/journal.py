@@ -102,10 +102,19 @@ class Journal:
         self, encoder: Encoder, *, first_seq: int, head: Sequence[Column | float | int], tail: bytes,
         var: Sequence[bytes],
     ) -> None:  # fmt: skip
-        """Log one frame of rows now; see `Encoder.encode_parts`. Raises StoreError: nothing was written."""
+        """Log one frame of columns now; see `Encoder.encode_parts`. Raises StoreError: nothing was written."""
         now = self._clock.now_ns()
         self._records.append(
             encoder.encode_parts(run=self.run, first_seq=first_seq, t_ns=now, head=head, tail=tail, var=var)
+        )
+
+    def append_rows(
+        self, encoder: Encoder, *, rows: Sequence[Values], tail: bytes, var: Sequence[bytes], first_seq: int
+    ) -> None:  # fmt: skip
+        """Log one frame of rows now; see `Encoder.encode_rows`. Raises StoreError: nothing was written."""
+        now = self._clock.now_ns()
+        self._records.append(
+            encoder.encode_rows(run=self.run, first_seq=first_seq, t_ns=now, rows=rows, tail=tail, var=var)
         )
 
     def when_safe(self, call: Callable[[BaseException | None], None]) -> None:
