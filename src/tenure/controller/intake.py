@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,8 +52,7 @@ class Intake:
         known = [f for f in frames if f.kind in _TAKEN and f.schema.endpoint in self._endpoints]
         predictions = [f for f in known if f.kind == Kind.PREDICTION]
         groups = [(group, rows_of(group)) for group in _by_schema(predictions)]
-        asked = {id(frame) for group, rows in groups for frame in _asking(group, rows)}
-        items, answers = self._items(conn, [frame for frame in predictions if id(frame) in asked])
+        items, answers = self._items(conn, _asked(predictions, groups))
         answers += self._shadows([f for f in known if f.kind == Kind.SHADOW])
         if items:
             self._queue.add(conn, items)
@@ -101,20 +100,24 @@ class Intake:
             self._segments[policy] = segment_of(conn, policy)
         return self._segments[policy]
 
-    def _items(self, conn: Connection, frames: Sequence[Frame]) -> tuple[list[NewItem], list[ItemPrediction]]:
+    def _items(self, conn: Connection, asked: Sequence[_Asked]) -> tuple[list[NewItem], list[ItemPrediction]]:
         items: list[NewItem] = []
         answers: list[ItemPrediction] = []
-        for frame in frames:
-            c = frame.columns()
-            for i in np.flatnonzero(_asks(c)).tolist():
-                item = self._item(conn, frame, c, i)
-                items.append(item)
-                if c["status"][i] == Status.OK and item.version is not None:
-                    answers.append(_primary(frame, c, i, item))
+        for row in asked:
+            c, i = row.columns, row.at
+            var = row.var()
+            item = self._item(conn, row, var)
+            items.append(item)
+            if c["status"][i] == Status.OK and item.version is not None:
+                automated = int(c["route"][i]) == Route.AUTO
+                answers.append(
+                    _said(c, i, var, item=item.id, version=item.version, role="primary", automated=automated)
+                )
         return items, answers
 
-    def _item(self, conn: Connection, frame: Frame, c: Columns, i: int) -> NewItem:
-        endpoint, var = frame.schema.endpoint, frame.var(i)
+    def _item(self, conn: Connection, row: _Asked, var: Mapping[str, Any]) -> NewItem:
+        frame, c, i = row.frame, row.columns, row.at
+        endpoint = frame.schema.endpoint
         flags, level = int(c["flags"][i]), Level(int(c["level"][i]))
         pending = int(c["route"][i]) == Route.PENDING
         batch = bool(flags & Flag.BATCH)  # its label says nothing about a rollout, and nobody waits for it
@@ -151,7 +154,7 @@ class Intake:
                 if version is None:
                     continue
                 item = encode_id(int(c["run"][i]), int(c["seq"][i]), self._secret)
-                out.append(_said(frame, c, i, item=item, version=version, role="shadow", automated=False))
+                out.append(_said(c, i, frame.var(i), item=item, version=version, role="shadow", automated=False))
         return out
 
     def _outcomes(self, conn: Connection, frames: Sequence[Frame]) -> None:
@@ -180,29 +183,40 @@ def _asks(c: Columns) -> npt.NDArray[np.bool_]:
     return np.asarray(wanted & (c["status"] != Status.REFUSED))
 
 
-def _asking(group: Sequence[Frame], rows: Rows) -> list[Frame]:
-    """Return the frames that hold rows for people: few, so that the columns of the others are not read apart."""
-    asks = _asks(rows.columns)
-    if not asks.any():
-        return []
-    before = np.concatenate([[0], np.cumsum(asks)])  # how many ask before each row
-    counts = np.diff(before[np.cumsum([0, *(frame.rows for frame in group)])])
-    return [frame for frame, count in zip(group, counts, strict=True) if count]
+class _Asked(NamedTuple):
+    """A row that a person gets: row `i` of its frame, which is row `at` of the columns of frames together."""
+
+    frame: Frame
+    i: int
+    columns: Columns
+    at: int
+
+    def var(self) -> dict[str, Any]:
+        """Return what `Frame.var` does; the columns of the frame are not read apart for it."""
+        return self.frame.var(self.i, (self.columns, self.at))
+
+
+def _asked(frames: Sequence[Frame], groups: Sequence[tuple[list[Frame], Rows]]) -> list[_Asked]:
+    """Return the rows for people, in the order of the frames."""
+    place = {id(frame): n for n, frame in enumerate(frames)}
+    found: list[_Asked] = []
+    for group, rows in groups:
+        asks = np.flatnonzero(_asks(rows.columns))
+        if not len(asks):
+            continue
+        starts = np.cumsum([0, *(frame.rows for frame in group)])
+        numbers = np.searchsorted(starts, asks, side="right") - 1
+        for at, number in zip(asks.tolist(), numbers.tolist(), strict=True):
+            found.append(_Asked(group[number], at - int(starts[number]), rows.columns, at))
+    return sorted(found, key=lambda row: (place[id(row.frame)], row.i))
 
 
 _TAKEN = frozenset({Kind.PREDICTION, Kind.SHADOW, Kind.OUTCOME})
 
 
-def _primary(frame: Frame, c: Columns, i: int, item: NewItem) -> ItemPrediction:
-    automated = int(c["route"][i]) == Route.AUTO
-    version = item.version or ""
-    return _said(frame, c, i, item=item.id, version=version, role="primary", automated=automated)
-
-
 def _said(
-    frame: Frame, c: Columns, i: int, *, item: str, version: str, role: str, automated: bool
+    c: Columns, i: int, var: Mapping[str, Any], *, item: str, version: str, role: str, automated: bool
 ) -> ItemPrediction:  # fmt: skip
-    var = frame.var(i)
     confidence = float(c["confidence"][i])
     return ItemPrediction(
         item=item,

@@ -34,7 +34,8 @@ def said(schema: Schema, columns: Mapping[str, Array], i: int) -> dict[str, Any]
         if known:
             out["probabilities"] = known
     if schema.fields:
-        out["record"] = {name: _typed(_field(columns, name)[i], kind) for name, kind in schema.fields}
+        own = "f:" if f"f:{schema.fields[0][0]}" in columns else "x:field:"  # they have all of them, or none
+        out["record"] = {name: _typed(columns[own + name][i], kind) for name, kind in schema.fields}
     if "route" in columns and columns["route"][i] == Route.AUTO:
         reason = REASONS.get(int(columns["level"][i]))
         if reason is not None:
