@@ -27,8 +27,8 @@ from tenure.errors import StoreError
 _SEGMENTS = b"tenure.segments"
 _HOUR_NS = 3_600_000_000_000
 _PAYLOAD_ROWS = 128
-_UNSOUGHT = ("data", "record", "probabilities", "regions", "text")
-"""Columns that no query narrows by a range."""
+_SOUGHT = ("run", "seq", "t_ns", "t")
+"""Columns by whose extremes rows are found: a request, a span of time."""
 
 
 class LogFile(msgspec.Struct, frozen=True):
@@ -139,8 +139,8 @@ def _writer(path: Path, schema: pa.Schema, compression: str) -> pq.ParquetWriter
     """Return a writer that spends its time where it saves bytes or helps a query.
 
     The bytes of float64 are put apart by their place, so that those of numbers which were float32 once compress
-    to nothing. Extremes are kept of what rows are found by, which measurements and inputs are not. Without the
-    Arrow schema a column of words is read as text, whether it was written as a dictionary or not.
+    to nothing. Extremes are kept of what rows are found by. Without the Arrow schema a column of words is read as
+    text, whether it was written as a dictionary or not.
     """
     floats = [f.name for f in schema if pa.types.is_floating(f.type)]
     return pq.ParquetWriter(
@@ -149,7 +149,7 @@ def _writer(path: Path, schema: pa.Schema, compression: str) -> pq.ParquetWriter
         compression=compression,
         use_dictionary=_repeated(schema),
         use_byte_stream_split=[name for name in floats if schema.field(name).type == pa.float64()],
-        write_statistics=[name for name in schema.names if name not in (*floats, *_UNSOUGHT)],
+        write_statistics=[name for name in schema.names if name in _SOUGHT],
         store_schema=False,
     )
 
