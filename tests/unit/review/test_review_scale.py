@@ -111,9 +111,9 @@ def giving_costs(state: State, q: ReviewQueue) -> dict[tuple[str, bool], int]:
 def test_giving_reads_as_little_from_a_long_queue_as_from_a_short_one(fresh: State) -> None:
     q = queue(fresh)
     fill(fresh, q, MANY)
-    costs = giving_costs(fresh, q)
-    assert max(costs.values()) <= limit(fresh), costs
-    with fresh.begin() as conn:
+    with (
+        fresh.begin() as conn
+    ):  # as autovacuum does: without statistics PostgreSQL may take any index for the best
         conn.execute(sa.text("ANALYZE"))
     costs = giving_costs(fresh, q)
     assert max(costs.values()) <= limit(fresh), costs
@@ -125,6 +125,7 @@ def test_counting_reads_each_row_a_few_times(fresh: State) -> None:
     with fresh.begin() as conn:
         put_many(conn, q, fresh, "i", 500)
     with fresh.begin() as conn:
+        conn.execute(t.review_items.update().values(state="resolved", truth='"good"', source="single"))
         conn.execute(t.judgements.insert(), [judgement(f"i{k % 500:04}", f"r{k % 20}", k) for k in range(1200)])
     spent = cost(fresh, lambda conn: counting.count(conn, "phones", now_us=fresh.now_us()))
     assert spent <= (10_000 if fresh.engine.dialect.name == "postgresql" else 200_000)

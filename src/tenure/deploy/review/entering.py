@@ -17,7 +17,7 @@ _I = t.review_items.c
 
 
 def add(conn: Connection, terms: Terms, items: Sequence[NewItem]) -> int:
-    """Add items, numbered in the order given; returns how many were new. Call under `store.lock`."""
+    """Add items, numbered in the order given; returns how many were new."""
     new = {item.id: item for item in reversed(items)}
     for part in store.chunks(new):
         for known in conn.execute(sa.select(_I.id).where(_I.id.in_(part))).scalars():

@@ -31,7 +31,7 @@ _EXPIRED = (
 
 
 class Judging:
-    """Judgements inside one transaction that holds the writers' lock.
+    """Judgements inside one transaction.
 
     Attributes:
         decided: ids whose decision was made here.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -26,53 +27,50 @@ KEEP_US = 3_600_000_000
 """An expired lease is remembered so long: its holder's late judgement is kept, a made-up token's is not."""
 
 _I, _L, _J = t.review_items.c, t.leases.c, t.judgements.c
-_PLAIN, _UP = _I.escalated == 0, _I.escalated == 1
 _WAITING, _LIVE = sa.text(t.WAITING_SQL), sa.text(t.LIVE_SQL)
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """One way to choose: which items, in which order.
+    """One way to choose: the rows of its questions together, in the order of `key`.
 
-    Each of `among` is a question of its own (those that were escalated, the others), so that an index has its
-    rows in order and what is found does not depend on how many items wait.
+    What was escalated and what was not are questions of their own where that lets an index have the rows in
+    order, so that what is read does not depend on how many items wait.
     """
 
-    where: tuple[Any, ...]
-    order: tuple[Any, ...]
+    queries: tuple[sa.Select[Any], ...]
     key: Callable[[RowMapping], Any]
-    among: tuple[Any, ...]
 
 
-def turns(now_us: int, margin_us: int, *, adjudicator: bool) -> tuple[Turn, ...]:
-    """Return the order of the queue: nearest deadline, then clients without one, then the rest by priority.
+@cache
+def turns(adjudicator: bool, strict: tuple[str, ...]) -> tuple[Turn, ...]:
+    """Return the order by age alone, of what somebody waits for, and then that of the queue.
 
-    What was escalated is the adjudicators', and comes before the rest. A priority below `BEHIND / 2` is that of
-    an item that nobody waits for any more; it comes after all others.
+    In the queue comes the nearest deadline, then clients without one, then the rest by priority. What was
+    escalated is the adjudicators', and comes before the rest. A priority below `BEHIND / 2` is that of an item
+    that nobody waits for any more; it comes after all others. The questions ask for `reader`, `endpoint`,
+    `now_us`, `useful_us` (the first deadline that a judgement of now can meet) and `upto`.
     """
-    by_priority = (_I.priority.desc(), _I.number)
+    plain, up = _I.escalated == 0, _I.escalated == 1
+    each = (plain, up) if adjudicator else (plain,)
+    useful = _I.deadline_us > sa.bindparam("useful_us")
+    free = _free(sa.bindparam("reader"), sa.bindparam("now_us"))
+    free = free if adjudicator else free.where(_for_anyone(strict))
 
-    def priority(row: RowMapping) -> Any:
-        return -row["priority"], row["number"]
+    def turn(where: Sequence[Any], order: Sequence[Any], key: Callable[[RowMapping], Any], among: Any) -> Turn:
+        query = free.where(_I.endpoint == sa.bindparam("endpoint"), *where).order_by(*order)
+        query = query.limit(sa.bindparam("upto", type_=sa.Integer))
+        return Turn(tuple(query.where(which) for which in among), key)
 
-    soon = (_I.pending == 1, _I.deadline_us > now_us + margin_us)
-    both = (sa.true(),) if adjudicator else (_PLAIN,)
-    asked = (
-        Turn(soon, (_I.deadline_us, _I.number), lambda row: (row["deadline_us"], row["number"]), both),
-        Turn((_I.pending == 1, _I.deadline_us == 0), by_priority, priority, both),
-    )
-    up = Turn((_I.pending == 0,), by_priority, priority, (_UP,))
-    rest = Turn((_I.pending == 0,), by_priority, priority, (_PLAIN,))
-    return (*asked, up, rest) if adjudicator else (*asked, rest)
-
-
-def oldest(now_us: int, margin_us: int, *, adjudicator: bool) -> Turn:
-    """Return the order by age alone, of what somebody waits for."""
-    useful = sa.or_(_I.pending == 0, _I.deadline_us == 0, _I.deadline_us > now_us + margin_us)
-    return Turn(
-        (useful, _LIVE),
-        (_I.created_us, _I.number),
-        lambda row: (row["created_us"], row["number"]),
-        (_PLAIN, _UP) if adjudicator else (_PLAIN,),
+    by_age = (_I.created_us, _I.number), lambda row: (row["created_us"], row["number"])
+    by_deadline = (_I.deadline_us, _I.number), lambda row: (row["deadline_us"], row["number"])
+    by_priority = (_I.priority.desc(), _I.number), lambda row: (-row["priority"], row["number"])
+    asked, rest = _I.pending == 1, _I.pending == 0
+    return (
+        turn((_LIVE, sa.or_(rest, _I.deadline_us == 0, useful)), *by_age, each),
+        turn((asked, useful), *by_deadline, (sa.true(),)),
+        turn((asked, _I.deadline_us == 0), *by_priority, each),
+        *((turn((rest,), *by_priority, (up,)),) if adjudicator else ()),
+        turn((rest,), *by_priority, (plain,)),
     )
 
 
@@ -97,18 +95,14 @@ class Desk:
         self._now = now_us
         self._margin = margin_us
         self._adjudicator = adjudicator
-        self._free = _free(reader, now_us)
-        if not adjudicator:
-            self._free = self._free.where(_for_anyone(strict))
+        self._strict = tuple(strict)
 
     def choose(self, endpoints: Sequence[str], n: int, *, tokens: Sequence[str]) -> list[RowMapping]:
         """Return up to `n` items in the order of the queue; each token draws whether age alone rules."""
         aged = sum(draw("oldest", token) < OLDEST for token in tokens[:n])
         chosen: dict[str, RowMapping] = {}
-        now, margin, up = self._now, self._margin, self._adjudicator
-        plan = [(oldest(now, margin, adjudicator=up), aged)]
-        plan += [(turn, n) for turn in turns(now, margin, adjudicator=up)]
-        for turn, upto in plan:
+        by_age, *others = turns(self._adjudicator, self._strict)
+        for turn, upto in [(by_age, aged), *((turn, n) for turn in others)]:
             if len(chosen) < upto:
                 for row in self._pick(turn, endpoints, upto=upto):
                     if len(chosen) < upto:
@@ -157,14 +151,14 @@ class Desk:
         return int(self._conn.execute(sa.select(sa.func.count()).where(*live)).scalar_one())
 
     def _pick(self, turn: Turn, endpoints: Sequence[str], *, upto: int) -> list[RowMapping]:
+        asks = {"reader": self._reader, "now_us": self._now, "useful_us": self._now + self._margin, "upto": upto}
         found: list[RowMapping] = []
-        for endpoint, which in product(endpoints, turn.among):
-            query = self._free.where(_I.endpoint == endpoint, which, *turn.where)
-            found += self._conn.execute(query.order_by(*turn.order).limit(upto)).mappings()
+        for endpoint, query in product(endpoints, turn.queries):
+            found += self._conn.execute(query, asks | {"endpoint": endpoint}).mappings()
         return sorted(found, key=turn.key)
 
 
-def _free(reader: str, now_us: int) -> sa.Select[Any]:
+def _free(reader: Any, now_us: Any) -> sa.Select[Any]:
     """Select the waiting items that this reader may be given."""
     undone = t.judgements.alias()
     judged = sa.exists().where(

@@ -251,7 +251,6 @@ class ReviewQueue(Steps):
     @contextmanager
     def _judging(self) -> Iterator[tuple[Connection, Judging]]:
         with self._state.begin() as conn:
-            store.lock(conn)
             judging = Judging(conn, self._terms, now_us=self._state.now_us())
             yield conn, judging
         if judging.decided and self._on_decision is not None:

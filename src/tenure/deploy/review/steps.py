@@ -20,7 +20,10 @@ _I = t.review_items.c
 
 
 class Steps:
-    """Steps of the controller's transaction, whose connection is the first argument of each."""
+    """Steps of the controller's transaction (`State.begin`), whose connection is the first argument of each.
+
+    Transactions write one at a time, so that `resolution` grows in the order of their commits.
+    """
 
     def __init__(
         self,
@@ -40,7 +43,6 @@ class Steps:
 
     def add(self, conn: Connection, items: Sequence[NewItem]) -> int:
         """Add items, numbered in the order given; returns how many were new (an id is added once)."""
-        store.lock(conn)
         return entering.add(conn, self._terms, items)
 
     def add_predictions(self, conn: Connection, preds: Sequence[ItemPrediction]) -> None:
@@ -49,7 +51,6 @@ class Steps:
         An answer that comes after the first judgement can call for a second reader: the item, even if resolved on
         one reader's word, is then open again.
         """
-        store.lock(conn)
         self._settle(conn, entering.add_predictions(conn, self._terms, preds))
 
     def resolve_by_outcome(self, conn: Connection, item: str, value: Value) -> bool:
@@ -57,7 +58,6 @@ class Steps:
 
         Returns whether it was used: not for an unknown or closed item, nor while a client waits for a decision.
         """
-        store.lock(conn)
         query = sa.select(_I.state, _I.pending).where(_I.id == item).with_for_update()
         row = conn.execute(query).first()
         if row is None or row.pending or row.state not in store.WAITING:
@@ -71,7 +71,6 @@ class Steps:
         A judgement that came after its lease, and lost its place to one that came to nothing, counts after all.
         Returns how many requests nobody answered in time.
         """
-        store.lock(conn)
         answered = late.answered(conn, self._terms, now_us=now_us)
         self._settle(conn, answered)
         self._settle(conn, late.missed(conn, self._terms, now_us=now_us))
@@ -81,7 +80,6 @@ class Steps:
 
     def undelivered(self, conn: Connection, now_us: int) -> list[DueDecision]:
         """Return people's decisions to write to the log now; see `deciding.undelivered` for late ones."""
-        store.lock(conn)
         due, gone = deciding.undelivered(conn, self._terms.endpoints, now_us=now_us)
         self._settle(conn, gone)
         return due

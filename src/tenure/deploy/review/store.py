@@ -1,4 +1,4 @@
-"""Review rows in SQL: the writers' lock, loading an item's case, and writing how it stands."""
+"""Review rows in SQL: loading an item's case, and writing how it stands."""
 
 from __future__ import annotations
 
@@ -34,16 +34,6 @@ UNDO = "undo"
 _BOXES = msgspec.json.Decoder(tuple[Box, ...])
 _CHUNK = 500
 Row = RowMapping | Mapping[str, Any]
-_LOCK = 7437
-
-
-def lock(conn: Connection) -> None:
-    """Let one transaction at a time change how items stand, so that `resolution` grows in commit order.
-
-    SQLite's BEGIN IMMEDIATE does so already.
-    """
-    if conn.dialect.name == "postgresql":
-        conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
 
 def insert_missing(conn: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -58,7 +48,7 @@ def insert_missing(conn: Connection, table: sa.Table, rows: Sequence[Mapping[str
 
 
 def take_numbers(conn: Connection, counter: str, n: int = 1) -> int:
-    """Return the first of `n` fresh numbers of a counter that never goes back; call under `lock`."""
+    """Return the first of `n` fresh numbers of a counter that never goes back."""
     key = t.meta.c.key == counter
     last = int(conn.execute(sa.select(t.meta.c.value).where(key)).scalar() or 0)
     if last == 0:
