@@ -73,6 +73,7 @@ class ControlPage:
         finally:
             os.close(fd)
         self._head: npt.NDArray[Any] = np.frombuffer(self._map, _HEAD, count=1)
+        self._routing, self._controller_ns = self._head["routing"], self._head["controller_ns"]  # read every turn
         self._slots: npt.NDArray[Any] = np.frombuffer(self._map, _SLOT, count=_WORKERS, offset=_HEAD.itemsize)
 
     @classmethod
@@ -94,7 +95,7 @@ class ControlPage:
     @property
     def routing(self) -> int:
         """The routing version in force; 0 before the first."""
-        return int(self._head["routing"][0])
+        return int(self._routing[0])
 
     @routing.setter
     def routing(self, version: int) -> None:
@@ -103,7 +104,7 @@ class ControlPage:
     @property
     def controller_ns(self) -> int:
         """Wall time of the controller's last tick; 0 before the first."""
-        return int(self._head["controller_ns"][0])
+        return int(self._controller_ns[0])
 
     @controller_ns.setter
     def controller_ns(self, now_ns: int) -> None:

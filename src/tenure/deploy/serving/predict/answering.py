@@ -146,7 +146,7 @@ class Answering:
         predictions, times = outcome(batch)
         for work in works:
             work.queue_us = (batch.taken_ns - work.start_ns) // 1000
-        if type(predictions) is Scores and not any(w.gone for w in works):
+        if type(predictions) is Scores:
             for work, spent in zip(works, times, strict=True):
                 work.stage_us, work.status = spent, Status.OK
             self._settle_lanes(works, batch.items, predictions)
@@ -164,7 +164,10 @@ class Answering:
     def _settle_lanes(self, works: Sequence[Work], items: Sequence[Input], scores: Scores | None) -> None:
         """Settle those that are still there: nearly always all of one lane, but segments share a version."""
         lane = works[0].lane
-        if all(work.lane is lane and not work.gone for work in works):
+        for work in works:
+            if work.gone or work.lane is not lane:
+                break
+        else:
             self._settle(lane, works, items, scores)
             return
         lanes: dict[int, list[int]] = {}
@@ -265,12 +268,11 @@ class Answering:
             cause = failed if isinstance(failed, StoreError) else StoreError(str(failed), code="log_failed")
             self._reject(works, full(cause))
             return
-        failures = sum(work.status == Status.FAILED for work in works)
-        if failures:
-            self._slot.add("failed", failures)
         if scores is not None:
             self._write_scores(lane, works, scores)
         else:
+            if failures := sum(work.status == Status.FAILED for work in works):
+                self._slot.add("failed", failures)
             for work in works:
                 if work.error is None:
                     work.answer = self._answer(lane, work)
@@ -280,7 +282,7 @@ class Answering:
                 if work.deadline_ns and work.route == Route.PENDING:
                     self._pend(work)
             _tell(work)
-        if items is not None:
+        if items is not None and self.shadows.has_any(lane):
             spare = [work.route != Route.PENDING and not work.flags & AUDITED for work in works]
             self.shadows.start(lane, works[0].desk, [work.seq for work in works], items, spare=spare)
 
@@ -423,7 +425,7 @@ class Answering:
         if failed is not None:
             block.error = full(StoreError(str(failed), code="log_failed"))
         block.done(block)
-        if failed is None:
+        if failed is None and self.shadows.has_any(block.lane):
             seqs = range(block.first, block.first + len(block))
             spare = [False] * len(block) if block.flags is None else ((block.flags & AUDITED) == 0).tolist()
             self.shadows.start(block.lane, block.desk, seqs, block.item, spare=spare)

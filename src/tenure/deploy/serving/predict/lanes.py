@@ -21,12 +21,13 @@ _SKEW_NS = 5_000_000_000
 
 
 class _Track(NamedTuple):
-    """What holds for one segment of an endpoint, and the lanes made under it."""
+    """What holds for one segment of an endpoint, and the lanes made under it; `always`: where no draw decides."""
 
     route: Endpoint
     policy: Policy
     level: Level
     watched: bool
+    always: Assignment | None
     lanes: dict[tuple[str | None, str, float], Lane]
 
 
@@ -59,7 +60,7 @@ class Lanes:
         if desk.segments is not None:
             track = self._segments[desk.name].get(desk.segments.of(work.item, work.unit), track)
         key = (self._run, work.seq)
-        chosen = assign(track.route, request=key, unit=work.unit, now_ns=work.t_ns)
+        chosen = track.always or assign(track.route, request=key, unit=work.unit, now_ns=work.t_ns)
         work.audited = draws_audit(track.policy, key)
         return self._lane(track, chosen)
 
@@ -77,11 +78,10 @@ class Lanes:
             if segment is None:
                 return None
             track = self._segments[desk.name].get(segment, track)
-        route = track.route
-        splits = route.candidate is not None and 0.0 < route.share < 1.0
-        if track.level < Level.PARTIAL or (splits and (route.assign == "request" or not block.unit)):
+        route, chosen = track.route, track.always
+        if track.level < Level.PARTIAL or (chosen is None and (route.assign == "request" or not block.unit)):
             return None
-        chosen = assign(route, request=(self._run, block.first), unit=block.unit, now_ns=block.t_ns)
+        chosen = chosen or assign(route, request=(self._run, block.first), unit=block.unit, now_ns=block.t_ns)
         return self._lane(track, chosen)
 
     def _refresh(self, desk: Desk) -> None:
@@ -119,7 +119,9 @@ def _track(known: _Track | None, route: Endpoint, policy: Policy, *, now_ns: int
     level = level_in_force(policy, now_ns=now_ns, watched=watched)
     if known is not None and known.route is route and (known.level, known.watched) == (level, watched):
         return known
-    return _Track(route, policy, level, watched, {})
+    splits = route.candidate is not None and 0.0 < route.share < 1.0
+    always = None if splits else assign(route, request=(0, 0), unit=None, now_ns=now_ns)
+    return _Track(route, policy, level, watched, always, {})
 
 
 def draws_audit(policy: Policy, request: tuple[int, int]) -> bool:

@@ -55,8 +55,8 @@ class Pace:
     def size(self, waiting: int, budget_us: float) -> int:
         """Return how many of the waiting to take so that the batch ends within the budget; at least one."""
         most = min(waiting, self.largest)
-        if math.isinf(budget_us):
-            return most
+        if most <= 1 or math.isinf(budget_us):
+            return max(1, most)
         if self.batches < WARM:
             return max(1, min(most, self._probe))
         per_item, fixed = self.line()

@@ -59,13 +59,12 @@ class Shadows:
     def start(
         self, lane: Lane, desk: Desk, seqs: Sequence[int], items: Sequence[Input], *, spare: Sequence[bool]
     ) -> None:
-        """Let shadow versions answer after the replies; beyond the bound they are shed, and counted.
+        """Let shadow versions answer after the replies, on a lane that has some; those beyond the bound are shed.
 
         `spare` says of each request whether no person is asked about it.
         """
         route = lane.route
-        if route is None or lane.level == Level.HUMAN_ONLY or not (route.shadows or lane.level == Level.SHADOW):
-            return
+        assert route is not None
         for version, chosen in shadowed(route, lane, run=self._run, seqs=seqs).items():
             if not self._fleet.has(version):
                 continue
@@ -85,6 +84,13 @@ class Shadows:
             runner = self._runner(desk, version)
             runner.put(shadow, last=True)
             asyncio.get_running_loop().call_soon(runner.kick)
+
+    def has_any(self, lane: Lane) -> bool:
+        """Say whether other versions may see what came on a lane."""
+        route = lane.route
+        if route is None or lane.level == Level.HUMAN_ONLY:
+            return False
+        return bool(route.shadows) or lane.level == Level.SHADOW
 
     def done(self, job: Shadow, batch: Batch) -> None:
         """Log what a version said of requests that were answered before."""

@@ -22,6 +22,10 @@ _read = msgspec.json.Decoder(Answer).decode
 NOBODY = Policy(0, Level.HUMAN_ONLY, audit=0.0)
 
 
+def _nobody(work: Any) -> None:
+    return
+
+
 class Lane(msgspec.Struct, frozen=True, eq=False):
     """What requests have in common that one version answers under one policy; the constant columns of a frame.
 
@@ -76,57 +80,46 @@ class Block:
         return len(self.item)
 
 
-class Work:
+class Work(msgspec.Struct, eq=False):
     """One request, from its admission to its reply. The upper half is what came, the lower what became of it."""
 
-    __slots__ = (
-        "answer", "audited", "body", "caller", "deadline_ns", "desk", "done", "error", "expires_ns", "flags",
-        "gone", "item", "json", "key", "lane", "latency_us", "logged", "media_type", "metrics", "prediction",
-        "queue_us", "reason", "route", "seq", "settled", "stage_us", "start_ns", "status", "t_ns", "unit",
-        "unit_hash",
-    )  # fmt: skip
     alone: ClassVar[bool] = False
 
-    def __init__(self, desk: Desk, seq: int, *, t_ns: int, start_ns: int) -> None:
-        self.desk = desk
-        self.seq = seq
-        self.t_ns = t_ns  # wall clock, arrival
-        self.start_ns = start_ns  # monotonic, arrival
-        self.deadline_ns = 0  # wall clock: until when a person may decide; 0 = no end
-        self.expires_ns = 0  # monotonic: until when the model may answer; 0 = no end
-        self.unit: str | None = None
-        self.unit_hash = 0
-        self.key = 0  # keyed hash of the Idempotency-Key
-        self.item: Any = None  # decoded input: packed values, a record, a text, an Image or an Audio
-        self.body = b""  # bytes of an image or a clip, for the log
-        self.media_type = ""
-        self.metrics: npt.NDArray[np.float32] | None = None
-        self.caller: Any = None  # whatever `done` wants to find again
-        self.done: Callable[[Work], None] = _nobody
-        self.gone = False  # nobody waits any more
-        self.settled = False  # it has been ruled on
+    desk: Desk
+    seq: int
+    t_ns: int  # wall clock, arrival
+    start_ns: int  # monotonic, arrival
+    deadline_ns: int = 0  # wall clock: until when a person may decide; 0 = no end
+    expires_ns: int = 0  # monotonic: until when the model may answer; 0 = no end
+    unit: str | None = None
+    unit_hash: int = 0
+    key: int = 0  # keyed hash of the Idempotency-Key
+    item: Any = None  # decoded input: packed values, a record, a text, an Image or an Audio
+    body: bytes = b""  # bytes of an image or a clip, for the log
+    media_type: str = ""
+    metrics: npt.NDArray[np.float32] | None = None
+    caller: Any = None  # whatever `done` wants to find again
+    done: Callable[[Work], None] = _nobody
+    gone: bool = False  # nobody waits any more
+    settled: bool = False  # it has been ruled on
 
-        self.lane: Lane = Lane()
-        self.audited = False
-        self.queue_us = 0
-        self.latency_us = 0
-        self.status: int = Status.NOT_RUN
-        self.route: int = Route.PENDING
-        self.flags = 0
-        self.prediction: Prediction | Failed | None = None
-        self.stage_us: tuple[int, ...] = ()
-        self.reason = ""
-        self.logged = False
-        self.answer: Answer | None = None
-        self.json = b""  # the answer as it goes out
-        self.error: Exception | None = None
+    lane: Lane = Lane()
+    audited: bool = False
+    queue_us: int = 0
+    latency_us: int = 0
+    status: int = Status.NOT_RUN
+    route: int = Route.PENDING
+    flags: int = 0
+    prediction: Prediction | Failed | None = None
+    stage_us: tuple[int, ...] = ()
+    reason: str = ""
+    logged: bool = False
+    answer: Answer | None = None
+    json: bytes = b""  # the answer as it goes out
+    error: Exception | None = None
 
     def said(self) -> Answer:
         """Return the answer of a request that has one."""
         if self.answer is None:
             self.answer = _read(self.json)
         return self.answer
-
-
-def _nobody(work: Any) -> None:
-    return
