@@ -3,7 +3,7 @@
 python benchmarks/review.py [--items 2000] [--queued 0] [--reviewers 20] [--think 0] [--apart] [--state URL]
 
 Reviewers are threads with one queue, as in the console's process; `--apart` gives each a process of its own.
-Each asks for an item, takes `--think` seconds, and judges, until `--items` are judged; `--queued` more lie behind.
+Each asks for one, takes `--think` seconds, and judges, until `--items` are judged; `--queued` more wait behind.
 Without `--state` an SQLite file is made and removed; a PostgreSQL database must be empty and is left filled.
 """
 
