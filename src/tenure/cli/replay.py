@@ -12,7 +12,7 @@ from tenure.cli.options import JsonOption, ProjectOption
 
 if TYPE_CHECKING:
     from tenure.cli.office import Office
-    from tenure.deploy.replay.replay import Replayed
+    from tenure.deploy.replay.stages import Replayed
     from tenure.deploy.rollout.plan import Plan
 
 _NS = 1_000_000_000
@@ -43,8 +43,8 @@ def replay(
 ) -> None:
     """Say what a rollout with another plan would have done with the logged traffic.
 
-    It draws each logged request anew and asks the gates that production asks. What the log does not hold it
-    cannot know: see docs/howto/replay.md.
+    It draws each logged request with the plan's shares and asks the gates that production asks, with reactions
+    and labels as they came. What the log does not hold it cannot know: see docs/howto/replay.md.
 
     Example: `tenure replay phones --plan other.yaml --since 7d`
     """
@@ -153,7 +153,9 @@ def _print(endpoint: str, found: Replayed) -> None:
         f"{log['candidate']}, the stable version's alone for {log['stable']}, neither for {log['neither']}"
     )
     if found.log["both"] < 1.0:
-        print("where it shows one, requests are re-weighted; evidence then grows slower, and moves come later")
+        print(
+            "requests whose drawn answer it lacks are left out and the others re-weighted; moves then come later"
+        )
     if any(stage.approval for stage in found.stages):
         print("approvals count as given at once")
     print(f"it looked every {found.look_s:,.0f} s")

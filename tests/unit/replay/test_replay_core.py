@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tenure.deploy.replay.replay import Replayed, replay
-from tenure.deploy.replay.traffic import Arms, Labels, Traffic, coverage, draws, kept
+from tenure.deploy.replay.replay import replay
+from tenure.deploy.replay.stages import Replayed
+from tenure.deploy.replay.traffic import NEVER, Arms, Labels, Origin, Traffic, coupled, coverage, draws, kept
 from tenure.deploy.rollout.plan import WRONG, Plan
 from tenure.scope.project import GateSpec, SliceSpec, Step
 
@@ -110,6 +111,52 @@ def test_a_version_that_is_no_worse_rarely_falls_back(share: float, steps: tuple
     assert backs <= 20 * 0.05 + 3 * (20 * 0.05 * 0.95) ** 0.5
 
 
+def drawn_alike(n: int, *, shares: tuple[float, float], assign: str = "request", seed: int = 1) -> Traffic:
+    """Return a log whose ramp drew by a salt that is known; units differ in how often they are bad."""
+    rng = np.random.default_rng(seed)
+    made = log(n, share=0.5, units=0 if assign == "request" else 300, seed=seed)[0]
+    origin = Origin(salt=f"s{seed}", assign=assign, epoch=600.0, since_ns=0, until_ns=NEVER)  # type: ignore[arg-type]
+    made = replace(
+        made, chance=np.repeat(shares, n // 2), origin=origin, units=[f"u{u}" for u in made.unit.tolist()]
+    )
+    mine = draws(made, plan(assign=assign)) < made.chance
+    known, rates = Arms(mine, ~mine), 0.2 * rng.random(301) ** 3
+    wrong = rng.random(n) < rates[made.unit.astype(int)] if assign != "request" else rng.random(n) < 0.05
+    bad = Arms(wrong & mine, wrong & ~mine)
+    return replace(made, known=dict.fromkeys(made.known, known), bad=dict.fromkeys(made.bad, bad))
+
+
+@pytest.mark.parametrize("assign", ["request", "unit", "unit_epoch"])
+def test_by_the_logs_own_draw_a_good_version_rarely_falls_back_too(assign: str) -> None:
+    backs = 0
+    for seed in range(16):
+        traffic = drawn_alike(3000, shares=(0.1, 0.5), assign=assign, seed=seed)
+        chosen = plan(Step(share=0.25, min=500), RAMP[2], assign=assign)
+        assert coupled(traffic, chosen, draws(traffic, chosen)).all()
+        backs += run(traffic, chosen).state == "rolled_back"
+    assert backs <= 16 * 0.05 + 3 * (16 * 0.05 * 0.95) ** 0.5
+
+
+def test_by_the_logs_own_draw_an_equal_share_leaves_nothing_out() -> None:
+    traffic = drawn_alike(3000, shares=(0.5, 0.5))
+    long = (Step(share=0.5, min=3000), Step(share=1.0))
+    found = run(traffic, plan(*long)).stages[0]
+    told = found.verdicts["failed"]
+    assert (found.shown, told["n1"] + told["n0"]) == (found.drawn, found.requests)
+    assert found.bad["failed"] == traffic.bad["failed"].candidate[: found.requests].sum()
+    fewer = run(traffic, plan(Step(share=0.2, min=10_000), Step(share=1.0))).stages[0]
+    assert fewer.shown == fewer.drawn  # whoever is drawn at 20 % was drawn at 50 %
+    assert fewer.verdicts["failed"]["n1"] / 2100 == pytest.approx(0.2 / 0.7, rel=0.1)
+
+
+def test_units_of_another_plan_are_drawn_anew() -> None:
+    traffic = drawn_alike(300, shares=(0.5, 0.5), assign="unit")
+    for other in (plan(assign="unit_epoch"), plan(assign="request")):
+        assert not coupled(traffic, other, draws(traffic, other)).any()
+    gone = replace(traffic, units=[None] * 300)
+    assert not coupled(gone, plan(assign="unit"), draws(gone, plan(assign="unit"))).any()
+
+
 def test_a_log_without_the_candidate_shows_nothing() -> None:
     found = run(log(2000, share=0.0)[0], plan())
     assert (found.state, found.stages[0].shown) == ("running", 0)
@@ -137,6 +184,12 @@ def test_a_unit_counts_once_and_stays_with_its_version() -> None:
     assert all(len(set(drawn[traffic.unit == u])) == 1 for u in range(1, 41))
     epochs = draws(traffic, plan(assign="unit_epoch", epoch=600.0))
     assert len(set(epochs[traffic.unit == 1])) > 1
+
+
+def test_a_constant_is_replayed_also_where_the_candidate_answers_all() -> None:
+    chosen = plan(gates=(GateSpec(bad="failed", constant=0.04),))
+    assert run(log(6000, share=0.5)[0], chosen).state == "completed"
+    assert run(log(6000, share=0.5, harm=8.0)[0], chosen).state == "rolled_back"
 
 
 def test_bake_time_is_that_of_the_log() -> None:

@@ -10,12 +10,15 @@ import msgspec
 import pytest
 
 from controller_world import Case, Worker, World, model, project
+from tenure.cli import replay as command
+from tenure.cli.office import Office
 from tenure.clock import ManualClock
 from tenure.data import tables as t
 from tenure.data.view import Log
 from tenure.deploy.replay import rows
 from tenure.deploy.replay.items import items
-from tenure.deploy.replay.replay import Replayed, replay
+from tenure.deploy.replay.replay import replay
+from tenure.deploy.replay.stages import Replayed
 from tenure.deploy.replay.traffic import Traffic, coupled, draws
 from tenure.deploy.rollout.counts import MISSING
 from tenure.deploy.rollout.moments import LOOK_US
@@ -261,3 +264,22 @@ def test_a_draw_that_the_log_contradicts_is_not_taken_for_its_own(rejected: Stor
     assert (
         replay(other, plan, candidate="m@2", stable="m@1").stages[0].shown < found.known["failed"].candidate.sum()
     )
+
+
+def test_the_command_tells_of_the_same_end(
+    rejected: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, file = rejected.world, tmp_path / "same.yaml"
+    file.write_text(
+        "steps: [{share: 20%, min: 60}, {share: 50%, min: 100000}, {share: 100%}]\n"
+        "gates: [{bad: 'reaction:redo', alpha: 1%, maturity: 60s}]\n"
+    )
+    desk, ended_us = Office(world.project, world.state), rejected.moves[-1]["at_us"]
+    plan = command._plan(desk, "phones", file)
+    span = world.services.rollouts.get(rejected.number).created_us, ended_us + 1
+    found = command._replayed(desk, "phones", versions=("m@2", "m@1"), plan=plan, span=span)
+    command._print("phones", found)
+    told = capsys.readouterr().out
+    assert told.startswith("phones: m@2 against m@1 would have rolled back at ")
+    assert rejected.moves[-1]["reason"] in told
+    assert "reaction:redo" in told

@@ -11,13 +11,13 @@ but it grows no faster than under the real plan, so that moves come no earlier.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from tenure.deploy.replay import late
 from tenure.deploy.replay.means import Means
+from tenure.deploy.replay.stages import Replayed, Stage
 from tenure.deploy.replay.traffic import (
     Arms,
     Floats,
@@ -42,56 +42,6 @@ from tenure.scope.project import GateSpec
 
 LOOKS = 1000
 """Most looks of a replay; a controller looks more often, so that moves come up to one interval later."""
-
-
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened in one step.
-
-    Attributes:
-        requests: that came while the step lasted.
-        drawn: of them, those that the plan would have given to the candidate.
-        shown: of these, those whose answer by the candidate is in the log.
-        bad: gate -> estimated bad answers of the candidate among `drawn` (those in the log, each divided by its
-            chance to be there); `wrong_decision` only among those with a truth.
-        outcome: `advanced`, `completed`, `rolled_back`, `paused` or `still here`.
-        reason: the sentence of the move, or what the step still waited for.
-        verdicts: gate -> outcome, sentence and numbers at the last look.
-    """
-
-    step: int
-    share: float | None
-    began_us: int
-    ended_us: int
-    requests: int
-    drawn: int
-    shown: int
-    bad: dict[str, float]
-    outcome: str
-    reason: str
-    approval: bool
-    verdicts: dict[str, dict[str, Any]]
-
-
-class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """What the plan would have done.
-
-    Attributes:
-        state: `completed`, `rolled_back`, `paused`, or `running` when the log ended first.
-        at_us: when it got there.
-        look_s: seconds between two looks.
-        log: share of requests of which the log shows both versions' answers, only one's, or neither's.
-    """
-
-    candidate: str
-    stable: str
-    state: str
-    at_us: int
-    requests: int
-    look_s: float
-    log: dict[str, float]
-    bad: dict[str, float]
-    stages: tuple[Stage, ...]
-    format: int = 1
 
 
 def replay(
@@ -186,9 +136,10 @@ class _Run:
         )  # fmt: skip
 
     def _progress(self) -> Progress:
-        judged, behind = (self._here(rows) for rows in (self.labels.judged, self.labels.behind))
-        approved = self.plan.steps[self.rollout.step].approve  # at once
-        return Progress(requests=self.at - self.began, labels=judged, behind=behind, approved=approved)
+        step = self.plan.steps[self.rollout.step]
+        found = (self.labels.judged, self.labels.behind) if step.min_labels else ()
+        judged, behind = [self._here(rows) for rows in found] or (0, 0)
+        return Progress(requests=self.at - self.began, labels=judged, behind=behind, approved=step.approve)
 
     def _here(self, rows: Ints) -> int:
         """Count the rows of the step at hand; in shadow those that the candidate answered too."""
