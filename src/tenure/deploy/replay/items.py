@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -58,24 +58,40 @@ def items(conn: Connection, endpoint: str, *, secret: bytes, since_us: int, unti
         since_us: first time of a request.
         until_us: the time after the last.
     """
-    i, p = t.review_items.c, t.item_predictions.c
+    i = t.review_items.c
     mine = (i.endpoint == endpoint, i.created_us >= since_us, i.created_us < until_us)
-    said: dict[str, dict[str, Answer]] = {}
-    answers = sa.select(p.item, p.version, p.value, p.regions, p.automated).join(t.review_items, i.id == p.item)
-    for row in conn.execute(answers.where(*mine)):
-        answer = Answer((row.value, row.regions), bool(row.automated))
-        said.setdefault(row.item, {})[row.version] = answer
+    said = _answers(conn, mine)
+    told = (i.truth, i.truth_regions, i.resolved_us, i.deadline_us, i.created_us)
+    query = sa.select(i.id, i.lottery, i.blind, i.state, *told).where(*mine)
     found = {}
-    for row in conn.execute(sa.select(t.review_items).where(*mine)):
-        key = decode_id(row.id, secret)
+    for row in conn.execute(query).mappings():
+        key = decode_id(row["id"], secret)
         if key is not None:
-            resolved_us = int(row.resolved_us or 0) if row.state == "resolved" else 0
-            expired_us = max(row.deadline_us, row.created_us) if row.state == "expired" else 0
-            found[key] = Item(
-                drawn=bool(row.lottery), blind=bool(row.blind), truth=(row.truth, row.truth_regions),
-                resolved_us=resolved_us, closed_us=resolved_us or expired_us, answers=said.get(row.id, {}),
-            )  # fmt: skip
+            found[key] = _item(row, said.get(row["id"], {}))
     return found
+
+
+def _answers(conn: Connection, mine: Sequence[sa.ColumnElement[bool]]) -> dict[str, dict[str, Answer]]:
+    """Return item -> version -> what it said."""
+    p = t.item_predictions.c
+    query = sa.select(p.item, p.version, p.value, p.regions, p.automated)
+    found: dict[str, dict[str, Answer]] = {}
+    for row in conn.execute(query.join(t.review_items, t.review_items.c.id == p.item).where(*mine)):
+        found.setdefault(row.item, {})[row.version] = Answer((row.value, row.regions), bool(row.automated))
+    return found
+
+
+def _item(row: sa.RowMapping, answers: dict[str, Answer]) -> Item:
+    resolved_us = int(row["resolved_us"] or 0) if row["state"] == "resolved" else 0
+    expired_us = max(row["deadline_us"], row["created_us"]) if row["state"] == "expired" else 0
+    return Item(
+        drawn=bool(row["lottery"]),
+        blind=bool(row["blind"]),
+        truth=(row["truth"], row["truth_regions"]),
+        resolved_us=resolved_us,
+        closed_us=resolved_us or expired_us,
+        answers=answers,
+    )
 
 
 def with_labels(

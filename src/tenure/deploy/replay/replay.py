@@ -198,8 +198,8 @@ class _Run:
 
     def _ripe(self, spec: GateSpec) -> Ints:
         """Return the requests that have become old enough for a gate on reactions since the last look."""
-        old_us = reactions.old_us(self.now_us, spec.maturity)
-        stop = min(self.at, int(np.searchsorted(self.traffic.t_ns // 1000, old_us, "right")))
+        young_ns = (reactions.old_us(self.now_us, spec.maturity) + 1) * 1000
+        stop = min(self.at, int(np.searchsorted(self.traffic.t_ns, young_ns, "left")))
         start = self.heard_to[spec.name]
         self.heard_to[spec.name] = max(start, stop)
         return np.arange(start, stop)
