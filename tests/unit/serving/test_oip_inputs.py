@@ -15,6 +15,7 @@ from tenure.data import pictures
 from tenure.data.decode import decode
 from tenure.data.schema import InputSchema
 from tenure.deploy.serving.oip.inputs import MAX_ROWS, Inputs
+from tenure.deploy.serving.oip.records import Records
 from tenure.deploy.serving.oip.tensors import DTYPES, Tensor, of_bytes
 from tenure.errors import CaseError
 from tenure.scope.project import Field
@@ -245,3 +246,21 @@ def test_tensors_that_are_not_the_endpoints_are_refused() -> None:
     assert {(each.status, each.code) for each in wrong} == {(400, "invalid_body")}
     many = refusal(NUMBERS, numbers("input", np.zeros((MAX_ROWS + 1, 2))))
     assert (many.status, many.code) == (413, "too_large")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8"])
+def test_a_matrix_with_a_number_that_is_none_is_looked_at_row_by_row(bad: float, dtype: str) -> None:
+    free = InputSchema("record", {"a": Field(type="float"), "b": Field(type="float")})
+    bound = InputSchema("record", {"a": Field(type="float", min=-1e9), "b": Field(type="float")})
+    for schema in (free, bound):
+        records = Records("risk", schema)
+        good = np.array([[1.5, -2.0], [np.finfo(dtype).max, 0.0]], dtype)
+        found = records.values(Tensor("input", "FP32", good))
+        assert found is not None
+        assert found.dtype == np.float64
+        assert found.tolist() == good.astype(np.float64).tolist()
+        assert records.values(Tensor("input", "FP32", np.zeros((0, 2), dtype))) is not None
+        wrong = good.copy()
+        wrong[1, 1] = bad
+        assert records.values(Tensor("input", "FP32", wrong)) is None

@@ -73,8 +73,8 @@ class Outputs:
         if name == "probabilities":
             return Tensor(name, "FP32", self._ordered(scores))
         if name == "value":
-            words = [label.encode("utf-8", "replace") for label in scores.labels]
-            return of_bytes(name, [words[best] for best in scores.best.tolist()])
+            words = of_bytes(name, [label.encode("utf-8", "replace") for label in scores.labels])
+            return words._replace(data=words.data[scores.best])
         if name == "id":
             return of_bytes(name, [each.encode() for each in ids()])
         same = {"status": b"decided", "version": version.encode(), "regions": b"[]"}.get(name, b"")

@@ -29,6 +29,7 @@ class Records:
         self._model, self._schema, self._fields = model, schema, schema.fields
         self._least = np.array([_least(field) for field in self._fields.values()])
         self._most = np.array([_most(field) for field in self._fields.values()])
+        self._is_open = bool((self._least == -_LARGEST).all() and (self._most == _LARGEST).all())
         self._whole = [i for i, field in enumerate(self._fields.values()) if field.type == "int"]
 
     def matrix(self, tensor: Tensor) -> list[Item]:
@@ -46,7 +47,11 @@ class Records:
         if tensor.data.ndim != 2 or tensor.shape[1] != len(self._fields) or tensor.data.dtype.kind != "f":
             return None
         data: npt.NDArray[np.float64] = np.array(tensor.data, dtype=np.float64)
-        if not ((data >= self._least) & (data <= self._most)).all():
+        if self._is_open:  # every finite number will do
+            fits = math.isfinite(np.maximum.reduce(np.abs(tensor.data), axis=None, initial=0.0))
+        else:
+            fits = bool(((data >= self._least) & (data <= self._most)).all())
+        if not fits:
             return None
         whole = data[:, self._whole]
         return (

@@ -14,17 +14,18 @@ def as_metrics(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32] | Non
     The first metric is the share of missing values. What is returned equals `Desk.measure`, transposed, and needs
     no columns of fields beside it: most clients send float32.
     """
-    n, width = values.shape
-    out = np.empty((1 + width, n), np.float32)
-    columns = out[1:]
     with np.errstate(over="ignore"):
-        columns[:] = values.T
-    same = columns == values.T
+        rows = values.astype(np.float32)
+    same = rows == values
     if same.all():
-        out[0] = 0.0
+        missing, most = np.float32(0.0), np.maximum.reduce(np.abs(rows), axis=None, initial=0.0)
     else:
-        gone = np.isnan(columns)
+        gone = np.isnan(rows)
         if not (same | gone).all():
             return None
-        out[0] = gone.mean(axis=0)
-    return out if np.fmax.reduce(np.abs(columns), axis=None, initial=0.0) <= _LARGEST else None
+        missing, most = gone.mean(axis=1), np.fmax.reduce(np.abs(rows), axis=None, initial=0.0)
+    if most > _LARGEST:
+        return None
+    out = np.empty((1 + rows.shape[1], len(rows)), np.float32)
+    out[0], out[1:] = missing, rows.T
+    return out
