@@ -283,3 +283,13 @@ def test_the_command_tells_of_the_same_end(
     assert told.startswith("phones: m@2 against m@1 would have rolled back at ")
     assert rejected.moves[-1]["reason"] in told
     assert "reaction:redo" in told
+
+
+@pytest.mark.parametrize("wrong_above", [0.6, 0.85])
+def test_the_way_through_the_shadow_is_taken_again(tmp_path: Path, wrong_above: float) -> None:
+    steps = (Step(shadow=1.0, min_labels=40), Step(share=0.5, min=100_000), Step(share=1.0))
+    gate = GateSpec(bad=WRONG, maturity=20.0, missing="at_random", alpha=0.2)
+    made = story(tmp_path, gate, audit=0.5, wrong_above=wrong_above, steps=steps)
+    made.serve(40, judge="m@1 m@2")
+    assert made.moves
+    check_same(made, made.replayed())
