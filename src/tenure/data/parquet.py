@@ -160,12 +160,13 @@ def _plain(name: str, values: Array, schema: Schema) -> pa.Array:
         return _words(values, WORDS[name])
     if name == "deadline_ns":
         return pa.array(values, mask=values == 0)
-    return pa.array(np.ascontiguousarray(values), from_pandas=values.dtype.kind == "f")
+    values = np.ascontiguousarray(values)
+    return pa.array(values, from_pandas=values.dtype.kind == "f" and bool(np.isnan(values).any()))
 
 
 def _words(values: Array, words: tuple[str, ...]) -> pa.Array:
     outside = values >= len(words)
-    indices = pa.array(values.astype(np.int32), mask=outside)
+    indices = pa.array(values.astype(np.int32), mask=outside if outside.any() else None)
     return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
 
 
@@ -217,7 +218,7 @@ def _told(schema: Schema, fixed: dict[str, Array]) -> dict[str, pa.Array]:
     if schema.labels:
         names, best = schema.labels, fixed["label"]
         outside = (best >= len(names)) | refused
-        indices = pa.array(np.where(outside, 0, best).astype(np.int32), mask=outside)
+        indices = pa.array(np.where(outside, 0, best).astype(np.int32), mask=outside if outside.any() else None)
         words = pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
         spelled = pa.DictionaryArray.from_arrays(indices, _json(list(names)))
         out |= {"label": words, "value": spelled}
