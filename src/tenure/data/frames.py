@@ -327,9 +327,13 @@ class Frame:
             said[i] |= _decode(blob)
         return said
 
+    def bare_bytes(self) -> int:
+        """Return what a row without a variable part takes of `length`; each frame has 4 bytes more."""
+        return _layout(self.schema).row_bytes + 4
+
     def has_blobs(self) -> bool:
         """Say whether a row has a variable part: whether more follows than columns and empty offsets."""
-        return bool(self.length != self.rows * _layout(self.schema).row_bytes + 4 * (self.rows + 1))
+        return bool(self.length != self.rows * self.bare_bytes() + 4)
 
     def blobs(self) -> list[tuple[int, bytes]]:
         """Return (row, msgpack blob) of the rows that have one."""
@@ -406,6 +410,16 @@ def stack(parts: Sequence[Frame]) -> dict[str, Array]:
         pieces[0] if len(pieces) == 1 else [np.concatenate(some, axis=1) for some in zip(*pieces, strict=True)]
     )
     return _fill(layout.named(blocks), parts[0].kind, sum(frame.rows for frame in parts))
+
+
+def blobs_of(parts: Sequence[Frame]) -> Iterator[tuple[int, bytes]]:
+    """Yield (row of their `stack`, msgpack blob) of frames of one schema, of the rows that have one."""
+    first, bare = 0, parts[0].bare_bytes() if parts else 0
+    for frame in parts:
+        if frame.length != frame.rows * bare + 4:
+            for i, blob in frame.blobs():
+                yield first + i, blob
+        first += frame.rows
 
 
 def _pieces(parts: Sequence[Frame], layout: _Layout) -> Iterator[list[Array]]:

@@ -79,6 +79,7 @@ class Keeper:
         self._tails: dict[str, _Tail] = {}
         self._start: dict[str, int] = {}
         self._faults: list[Fault] = []
+        self._readable: set[int] = set()  # schemas that were found
         self._turn = 0
         self.faults = 0
         self.torn_bytes = 0
@@ -204,7 +205,7 @@ class Keeper:
             while isinstance(got, Frame):
                 tail.offset = base + got.end
                 limit -= _FRAME_BYTES
-                if self._is_readable(name, base, got):
+                if got.schema_id in self._readable or self._is_readable(name, base, got):
                     yield Read(got, name, tail.offset)
                 got = read(data, got.end, run=tail.run, schemas=self.schemas.get)
             limit -= tail.offset - base
@@ -223,10 +224,13 @@ class Keeper:
 
     def _is_readable(self, name: str, base: int, frame: Frame) -> bool:
         try:
-            return bool(frame.schema.columns)
+            good = bool(frame.schema.columns)
         except StoreError as error:
             self._quarantine(name, base + frame.offset, bytes(frame), error.code)
             return False
+        if good:
+            self._readable.add(frame.schema_id)
+        return good
 
     def _step_over(self, name: str, tail: _Tail, size: int, finished: bool) -> bool:
         """Move behind bad bytes; False where they must be looked at again later."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tenure.data import columnar
-from tenure.data.frames import Array, Frame, Schemas, stack
+from tenure.data.frames import Array, Frame, Schemas, blobs_of, stack
 from tenure.data.records import FIXED, Kind, Schema, Status
 from tenure.data.rows import ANY, BYTES, FLAGS, TEXT, VARIABLE, WORDS, column_name, label
 from tenure.types import Route
@@ -27,8 +27,9 @@ SEALED = tuple(kind for kind in Kind if kind != Kind.HEARTBEAT)
 
 
 _CHUNK = 2048
+"""Rows of which the Python values exist at a time."""
 _BARE = 16
-"""A row without a variable part counts as this part of one with: it becomes no Python values."""
+"""So many rows without a variable part count as one: they become no Python values."""
 
 
 class Placed(NamedTuple):
@@ -44,25 +45,28 @@ def tables(placed: Iterable[Placed], *, coded: bool = False) -> dict[tuple[Kind,
 
     With `coded` the words that come again are dictionaries, which a Parquet file can take as they are.
     """
-    groups: dict[tuple[Kind, str], dict[int, list[Placed]]] = {}
+    same: dict[tuple[int, int], list[Placed]] = {}
     for item in placed:
-        kind = Kind(item.frame.kind)
-        if kind in SEALED:
-            by_schema = groups.setdefault((kind, item.frame.schema.endpoint), {})
-            by_schema.setdefault(item.frame.schema_id, []).append(item)
+        same.setdefault((item.frame.kind, item.frame.schema_id), []).append(item)
+    groups: dict[tuple[Kind, str], list[list[Placed]]] = {}
+    for (kind, _), part in same.items():
+        if Kind(kind) in SEALED:
+            groups.setdefault((Kind(kind), part[0].frame.schema.endpoint), []).append(part)
     return {
-        key: _joined([table(some, coded=coded) for part in parts.values() for some in _chunks(part)], len(parts))
+        key: _joined([table(some, coded=coded) for part in parts for some in _chunks(part)], len(parts))
         for key, parts in groups.items()
     }
 
 
 def _chunks(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
-    """Cut frames into runs of about `_CHUNK` rows: the Python values of so many rows exist at a time."""
+    """Cut frames of one schema into runs of about `_CHUNK` rows, more where they have no variable part."""
+    bare = placed[0].frame.bare_bytes()
     some: list[Placed] = []
     weight = 0.0
     for item in placed:
         some.append(item)
-        weight += item.frame.rows * (1 if item.frame.has_blobs() else 1 / _BARE)
+        rows = item.frame.rows
+        weight += rows if item.frame.length > rows * bare + 4 else rows / _BARE
         if weight >= _CHUNK:
             yield some
             some, weight = [], 0.0
@@ -204,11 +208,7 @@ def _variable(kind: Kind, parts: Sequence[Frame], fixed: dict[str, Array]) -> di
 
 def _said(parts: Sequence[Frame]) -> list[tuple[int, dict[str, Any]]]:
     """Return (row of the table, decoded blob) of the rows that have one."""
-    found, first = [], 0
-    for frame in parts:
-        found += [(first + i, _decode(blob)) for i, blob in frame.blobs()]
-        first += frame.rows
-    return found
+    return [(i, _decode(blob)) for i, blob in blobs_of(parts)]
 
 
 def _told(schema: Schema, fixed: dict[str, Array]) -> dict[str, pa.Array]:

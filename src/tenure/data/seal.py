@@ -61,11 +61,14 @@ def frames_of(data: bytes, segment: str, schemas: SchemaStore) -> Iterator[Place
     """Yield every good frame of a finished segment; step over bad ones."""
     parts = SegmentName.parse(segment)
     run, at = parts.run if parts else None, 0
+    readable: dict[int, bool] = {}
     while True:
         got = read(data, at, run=run, schemas=schemas.get)
         if isinstance(got, Frame):
             at = got.end
-            if _is_readable(got):
+            if got.schema_id not in readable:
+                readable[got.schema_id] = _is_readable(got)
+            if readable[got.schema_id]:
                 yield Placed(segment, got.offset, got)
             continue
         following = resume(data, at, run=run) if got.why == "bad" else None
