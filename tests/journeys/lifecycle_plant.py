@@ -85,7 +85,7 @@ class Plant:
         return self.supervisor.pids()[f"worker {worker}"]
 
 
-def wait(is_so: Any, what: str, seconds: float = 60.0) -> None:
+def wait(is_so: Any, what: str, seconds: float = 100.0) -> None:
     """Wait until it is so; an upper bound only, for a broken build."""
     end = time.monotonic() + seconds
     while not is_so():

@@ -104,7 +104,7 @@ def test_an_event_loop_that_a_model_blocks_too_long_is_ended_and_a_long_call_is_
 
 def test_a_controller_that_stands_still_is_killed_and_replaced(tmp_path: Path) -> None:
     world = sizes_world(tmp_path, workers=1)
-    with system.Server(world.project, settings=Settings(controller_hung_s=6.0)) as server:
+    with system.Server(world.project, settings=Settings(controller_hung_s=10.0)) as server:
         pids = server.supervisor.pids()
         os.kill(pids["controller"], signal.SIGSTOP)
         wait(lambda: server.supervisor.pids().get("controller", pids["controller"]) != pids["controller"], "it")
