@@ -80,11 +80,12 @@ def test_connections_are_bounded_and_used_again() -> None:
 
 
 def test_waiting_for_a_connection_is_latency_not_lateness() -> None:
-    with serving(hold=3) as (port, _):  # two connections, three requests wanted: the third never leaves
-        _, taken, done, status = generate(load(port, b"ok", connections=2, timeout=0.5)).arrays()
-    assert status.tolist().count(UNANSWERED) >= 2
+    with serving() as (port, script):  # no answer: most wait until they are given up
+        _, taken, done, status = generate(load(port, b"silence", connections=2, timeout=0.5)).arrays()
+    assert len(script.seen) < 40
+    assert (status == UNANSWERED).all()
     assert not np.isnan(taken).any()
-    assert np.isnan(done[:2]).all()
+    assert np.isnan(done).all()
 
 
 def test_a_server_that_is_not_there() -> None:
