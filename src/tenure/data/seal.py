@@ -126,8 +126,20 @@ def _put(
 ) -> LogFile:
     path = folder / _home(kind) / hour / f"{stem}.{endpoint}.parquet"
     with _replacing(path) as temporary:
-        _write(table, temporary, _tags([stem]))
+        _write(_tight(table), temporary, _tags([stem]))
     return _described(folder, path, table["seq"], now_ns=now_ns)
+
+
+def _tight(table: pa.Table) -> pa.Table:
+    """Say of each column without nulls that it has none, so that nothing is written about them.
+
+    The columns of another file may be otherwise: who reads several takes them for nullable.
+    """
+    fields = [
+        field.with_nullable(column.null_count > 0)
+        for field, column in zip(table.schema, table.columns, strict=True)
+    ]
+    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
 
 
 def _write(table: pa.Table, path: Path, tags: dict[bytes, bytes]) -> None:
@@ -295,12 +307,19 @@ def _merge(folder: Path, group: list[Path], now_ns: int, *, added: list[LogFile]
 
 def _write_merged(target: Path, sources: list[Path], held: list[str]) -> None:
     """Copy file after file, so that memory holds one of them; each becomes row groups of its own."""
-    schema = pa.unify_schemas([pq.read_schema(p).remove_metadata() for p in sources])
+    schema = _common([pq.read_schema(p).remove_metadata() for p in sources])
     with _replacing(target) as temporary, _writer(temporary, schema, "zstd") as writer:
         writer.add_key_value_metadata(_tags(held))
         for path in sources:
             table = _aligned(pq.read_table(path, partitioning=None), schema)
             writer.write_table(table, row_group_size=_group(schema))
+
+
+def _common(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return the schema of all; a column that some lack, or may be null in some, is nullable."""
+    whole = pa.unify_schemas(schemas)
+    lacking = {name for name in whole.names if any(name not in schema.names for schema in schemas)}
+    return pa.schema([field.with_nullable(field.nullable or field.name in lacking) for field in whole])
 
 
 def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:

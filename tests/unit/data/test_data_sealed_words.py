@@ -75,10 +75,36 @@ def test_a_sealed_segment_equals_its_live_rows(tmp_path: Path, log: str, monkeyp
     (file,) = seal.seal_segment(tmp_path, SEGMENT, store, now_ns=T0)
 
     held = pq.read_table(tmp_path / file.path, partitioning=None)
-    assert held.replace_schema_metadata().equals(live)
+    assert held.cast(live.schema).equals(live)
+    assert {f.name for f in held.schema if f.nullable} == {n for n in live.column_names if live[n].null_count}
     assert not any(pa.types.is_dictionary(field.type) for field in held.schema)
     assert seal.segments_of(tmp_path / file.path) == {SEGMENT}
     assert file == seal.describe(tmp_path, tmp_path / file.path, now_ns=T0)
+
+
+def test_files_of_other_columns_and_nulls_are_merged(tmp_path: Path) -> None:
+    """One file lacks a column, and nulls stand in other columns of each."""
+    store, hour_ns = SchemaStore(tmp_path / "schemas"), 3_600_000_000_000
+    older = msgspec.structs.replace(schema_of("m@1"), columns=schema_of("m@1").columns[:-1])
+    older = msgspec.structs.replace(older, labels=older.labels[:1])
+    (tmp_path / "spool").mkdir()
+    parts = []
+    for number, (schema, blobs) in enumerate(((older, [b""] * 2), (schema_of("m@1"), ROWS)), 1):
+        store.put(schema)
+        segment = f"worker-0-{RUN:016x}-{number:06d}"
+        (tmp_path / "spool" / f"{segment}.seg").write_bytes(frame_of(schema, 10 * number, blobs))
+        (file,) = seal.seal_segment(tmp_path, segment, store, now_ns=T0)
+        parts.append(pq.read_table(tmp_path / file.path, partitioning=None))
+
+    merged = seal.compact(tmp_path, now_ns=T0 + 3 * hour_ns)
+
+    (file,) = merged.added
+    held = pq.read_table(tmp_path / file.path, partitioning=None)
+    assert "p_yes" not in parts[0].column_names
+    assert held["p_yes"].to_pylist()[:2] == [None, None]
+    for part, at in zip(parts, (0, 2), strict=True):
+        mine = held.slice(at, len(part)).select(part.column_names)
+        assert mine.to_pylist() == part.to_pylist()
 
 
 def test_a_frame_knows_whether_a_row_has_a_variable_part() -> None:
