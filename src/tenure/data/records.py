@@ -218,7 +218,8 @@ def encode_id(run: int, seq: int, secret: bytes) -> str:
 
     The tag makes an id a capability: an id that this project did not issue is refused without a look-up.
     """
-    return f"{run:016x}{seq:012x}{_tags(secret, run, seq // BLOCK)[seq % BLOCK]}"
+    at = seq % BLOCK * _TAG_DIGITS
+    return f"{run:016x}{seq:012x}{_tags(secret, run, seq // BLOCK)[at : at + _TAG_DIGITS]}"
 
 
 def decode_id(text: str, secret: bytes) -> tuple[int, int] | None:
@@ -234,10 +235,9 @@ def decode_id(text: str, secret: bytes) -> tuple[int, int] | None:
     return run, seq
 
 
-_ID_DIGITS = 36
+_ID_DIGITS, _TAG_DIGITS = 36, 8
 
 
 @lru_cache(maxsize=32)
-def _tags(secret: bytes, run: int, block: int) -> tuple[str, ...]:
-    digits = keyed_block(secret, run, block, 4 * BLOCK).hex()
-    return tuple(digits[i : i + 8] for i in range(0, len(digits), 8))
+def _tags(secret: bytes, run: int, block: int) -> str:
+    return keyed_block(secret, run, block, _TAG_DIGITS // 2 * BLOCK).hex()

@@ -161,7 +161,7 @@ class _Adapted:
 
 def _finish(value: Any) -> Any:
     """Return the value, of a coroutine its result: run in a fresh loop, on the thread of the stage."""
-    if not inspect.iscoroutine(value):
+    if type(value) is Scores or not inspect.iscoroutine(value):
         return value
     try:
         asyncio.get_running_loop()

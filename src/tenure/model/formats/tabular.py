@@ -203,9 +203,10 @@ def _numbered(classes: Sequence[str]) -> bool:
 
 
 def _by_chance(raw: Raw, labels: tuple[str, ...], file: str) -> Sequence[Prediction | Failed]:
-    values = raw.values.reshape(len(raw.values), -1)
-    if values.shape[1] == 1:
-        values = np.column_stack([1 - values[:, 0], values[:, 0]])
+    values = raw.values
+    if values.ndim == 1 or values.shape[1] == 1:
+        second = values.reshape(-1)
+        values = np.column_stack([1 - second, second])
     made = Scores.of(labels, values)
     if not isinstance(made, Scores):
         _refuse_scores(values, file)

@@ -38,11 +38,12 @@ def feed(batch: Sequence[Any], wanted: Sequence[Wanted], features: Sequence[str]
         ModelError: the inputs cannot be filled from records.
         ValueError: a field of this batch has the wrong type, or is missing where the type has no such value.
     """
-    if len(wanted) == 1 and wanted[0].columns != 1:
+    first = wanted[0]
+    if len(wanted) == 1 and first.columns != 1:
         rows = features_of(batch, features, file)
-        if wanted[0].columns not in (None, rows.shape[1]):
-            raise ModelError(f"{file} takes {wanted[0].columns} features, got {rows.shape[1]}", at=file)
-        return {wanted[0].name: rows.astype(wanted[0].dtype, copy=False)}
+        if first.columns not in (None, rows.shape[1]):
+            raise ModelError(f"{file} takes {first.columns} features, got {rows.shape[1]}", at=file)
+        return {first.name: rows.astype(first.dtype, copy=False)}
     if not isinstance(batch[0], dict):
         raise ModelError(f"{file} has {len(wanted)} inputs; it takes records, not arrays", at=file)
     wide = [each.name for each in wanted if each.columns not in (None, 1)]

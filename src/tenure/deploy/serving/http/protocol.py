@@ -75,18 +75,6 @@ class Head:
         self.fault: CaseError | None = None
 
 
-class _Cycle:
-    """Stands where uvicorn keeps the request in hand."""
-
-    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete", "work")
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-        self.disconnected = self.response_complete = False
-        self.message_event = _NOTHING
-        self.work: Work | None = None
-
-
 class _RefusedError(Exception):
     """Ends the parsing of what a connection sent; it is closed already."""
 
@@ -97,6 +85,16 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
+
+
+class _Cycle(msgspec.Struct, eq=False):
+    """Stands where uvicorn keeps the request in hand."""
+
+    keep_alive: bool
+    disconnected: bool = False
+    response_complete: bool = False
+    message_event: _Nothing = _NOTHING
+    work: Work | None = None
 
 
 class Service:

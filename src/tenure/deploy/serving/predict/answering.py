@@ -99,14 +99,15 @@ class Answering:
                 if lane.version is None:
                     direct.setdefault(id(lane), (lane, []))[1].append(work)
                     continue
-                runner = kicked.get(lane.version) or self._runner(work.desk, lane.version)
+                runner = kicked.get(lane.version)
+                if runner is None:
+                    runner = kicked[lane.version] = self._runner(work.desk, lane.version)
             except BusyError as error:
                 if work.lane.version is not None and self._live.table is not None:
                     self._unloaded(work)
                 else:
                     self._reject([work], error)
                 continue
-            kicked[lane.version] = runner
             runner.put(work)
         for runner in kicked.values():
             runner.kick()

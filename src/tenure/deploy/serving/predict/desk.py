@@ -29,6 +29,7 @@ from tenure.types import Decision, Failed, Input, Prediction, Route
 NO_VERSION = 65_535
 _NAN = math.nan
 _FLOAT32 = struct.Struct("<f")
+_PACKED = {tuple}
 _LARGEST = 3e38  # float32 has no room for more
 _U32, _U16 = 2**32 - 1, 65_535
 _pack = msgspec.msgpack.Encoder().encode
@@ -56,6 +57,7 @@ class Desk:
         self._made: dict[bool, Encoder] = {}  # for the versions and stages seen so far
         self._label_of = {label: i for i, label in enumerate(self.labels)}
         self._latency_us = spec.serve.latency * 1e6
+        self._limit_s = 0.0 if spec.serve.on_overrun == "wait" else spec.serve.latency
 
     # Inputs
 
@@ -63,7 +65,7 @@ class Desk:
         """Return decoded inputs as a model takes them: records of numbers as a matrix."""
         if not self.records.numeric:
             return items
-        if all(type(item) is tuple for item in items):
+        if set(map(type, items)) == _PACKED:
             return self.rows(items)
         return [self.records.unpack(item) if type(item) is tuple else item for item in items]
 
@@ -268,8 +270,7 @@ class Desk:
 
     def expires_ns(self, start_ns: int, deadline_s: float) -> int:
         """Return until when the model may answer what came at a monotonic time; 0 = no end."""
-        serve = self.spec.serve
-        limit_s = deadline_s or (0.0 if serve.on_overrun == "wait" else serve.latency)
+        limit_s = deadline_s or self._limit_s
         return start_ns + int(limit_s * 1e9) if limit_s else 0
 
     def is_late(self, latency_us: int) -> bool:

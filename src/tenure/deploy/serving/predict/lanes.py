@@ -28,7 +28,7 @@ class _Track(NamedTuple):
     level: Level
     watched: bool
     always: Assignment | None
-    lanes: dict[tuple[str | None, str, float], Lane]
+    lanes: dict[Assignment, Lane]
 
 
 class Lanes:
@@ -101,7 +101,7 @@ class Lanes:
         self._fresh.add(desk.name)
 
     def _lane(self, track: _Track, chosen: Assignment) -> Lane:
-        found = track.lanes.get((chosen.version, chosen.role, chosen.share))
+        found = track.lanes.get(chosen)
         if found is None:
             found = Lane(
                 level=track.level, policy=track.policy, routing=self._live.version, watched=track.watched,
@@ -110,7 +110,7 @@ class Lanes:
             if track.level >= Level.ASSIST and chosen.version is not None:
                 role = int(chosen.role == "candidate")
                 found = msgspec.structs.replace(found, version=chosen.version, role=role, share=chosen.share)
-            track.lanes[chosen.version, chosen.role, chosen.share] = found
+            track.lanes[chosen] = found
         return found
 
 

@@ -166,16 +166,17 @@ class Runner:
         waiting = self._waiting
         while waiting and len(jobs) < size:
             deadline, _, job = waiting[0]
-            if jobs and job.alone:
+            alone = job.alone
+            if jobs and alone:
                 break
             heapq.heappop(waiting)
-            self._rows -= len(job.item) if job.alone else 1
+            self._rows -= len(job.item) if alone else 1
             if job.gone:
                 continue
             if 0 < job.expires_ns <= now:
                 expired.append(job)
                 continue
-            if job.alone:
+            if alone:
                 return [job], expired, now, deadline
             if not jobs:
                 due = deadline
