@@ -49,7 +49,7 @@ _SAMPLE_NS = 1_000_000_000
 _EXPORT_NS = 1_000_000_000
 _LEVELS_NS = 1_000_000_000
 _GRACE_US = 300_000
-_POLL_BYTES = 4 << 20  # more makes a long transaction, for which every command has to wait
+_POLL_BYTES = 6 << 20  # more makes a long transaction, for which every command has to wait
 
 _BY = {"person": By.PERSON, "fallback": By.FALLBACK}
 

@@ -21,7 +21,7 @@ from tenure.data.spool import SchemaStore, SegmentName, is_finished, segments, s
 from tenure.errors import StoreError
 
 _CHUNK = 1 << 20
-_FRAME_BYTES = 256
+_FRAME_BYTES = 512
 """What a frame costs whatever it holds, as bytes that would cost as much: many small ones are more work."""
 _STALE_NEW_NS = 3_600_000_000_000
 
