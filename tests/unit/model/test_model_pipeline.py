@@ -1,11 +1,14 @@
 """Stages one after the other: what fails stops, what works goes on, and each stage's time is known."""
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tenure.clock import ManualClock
 from tenure.errors import ModelError
+from tenure.model.answer import Scores
 from tenure.model.pipeline import Pipeline
 from tenure.model.stage import adapt
 from tenure.scope.project import Output
@@ -76,3 +79,20 @@ def test_a_pipeline_needs_a_stage_and_an_empty_batch_is_empty() -> None:
     with pytest.raises(ModelError):
         Pipeline([])
     assert len(Pipeline([("echo", adapt(lambda batch: batch))]).run([])) == 0
+
+
+@pytest.mark.parametrize(
+    ("chance", "answered"),
+    [
+        (0.0, 0.0), (-0.0, 0.0), (1e-45, 1e-45), (1.0, 1.0), (1 + 5e-7, 1.0), (-5e-7, 0.0),
+        (1.1, None), (-0.1, None), (math.nan, None), (math.inf, None), (-math.inf, None),
+    ],
+)  # fmt: skip
+def test_a_chance_outside_of_0_to_1_fails_its_row_alone(chance: float, answered: float | None) -> None:
+    failed_or_first, second = Scores.of(("a", "b"), np.array([[chance, 0.0], [0.25, 0.75]], np.float32))
+    assert second == Prediction("b", 0.75, {"a": 0.25, "b": 0.75})
+    if answered is None:
+        assert isinstance(failed_or_first, Failed)
+    else:
+        assert isinstance(failed_or_first, Prediction)
+        assert failed_or_first.probabilities == {"a": np.float32(answered), "b": 0.0}
