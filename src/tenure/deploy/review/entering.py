@@ -36,23 +36,20 @@ def add_predictions(conn: Connection, terms: Terms, preds: Sequence[ItemPredicti
     touched: set[str] = set()
     fresh = {(p.item, p.version): p for p in reversed(preds)}
     for part in store.chunks(p.item for p in preds):
-        query = sa.select(_I.id, _I.state).where(_I.id.in_(part))
-        known = {row.id: row.state for row in conn.execute(query)}
+        query = sa.select(_I.id, _I.state, _I.endpoint).where(_I.id.in_(part))
+        known = {row.id: row for row in conn.execute(query)}
         said = [p for p in fresh.values() if p.item in known]
         store.insert_missing(conn, t.item_predictions, [_prediction(p) for p in said])
-        _prioritise(conn, terms, [p for p in said if p.role == "primary"])
-        touched |= {i for i, state in known.items() if state in ("judged", "resolved")}
+        _prioritise(conn, terms, [(p, known[p.item].endpoint) for p in said if p.role == "primary"])
+        touched |= {i for i, row in known.items() if row.state in ("judged", "resolved")}
     return touched
 
 
-def _prioritise(conn: Connection, terms: Terms, preds: Sequence[ItemPrediction]) -> None:
-    """Set the priority of fresh items to cost x uncertainty where their endpoint names costs."""
-    for pred in preds:
-        if pred.confidence is None:
-            continue
-        endpoint = conn.execute(sa.select(_I.endpoint).where(_I.id == pred.item)).scalar()
-        costs = terms.review(endpoint or "").costs
-        if costs:
+def _prioritise(conn: Connection, terms: Terms, preds: Sequence[tuple[ItemPrediction, str]]) -> None:
+    """Set the priority of fresh items to cost x uncertainty where the endpoint beside them names costs."""
+    for pred, endpoint in preds:
+        costs = terms.review(endpoint).costs
+        if costs and pred.confidence is not None:
             cost = costs.get(str(pred.value), 1.0) * (1.0 - pred.confidence)
             fresh = (_I.id == pred.item, _I.priority == 0.0)
             conn.execute(t.review_items.update().where(*fresh).values(priority=cost))
