@@ -214,7 +214,8 @@ def _counted(x: npt.NDArray[np.float32]) -> tuple[Ints, Ints]:
 def _cells(places: Ints, gap: int) -> Ints:
     sign = places >> 63
     size = places ^ sign
-    return np.where(size > 0, size + gap, 0) ^ sign
+    cells: Ints = np.where(size > 0, size + gap, 0) ^ sign
+    return cells
 
 
 def _merge(a: Profile, b: Profile) -> tuple[Ints, Ints]:
