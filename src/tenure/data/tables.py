@@ -290,7 +290,6 @@ review_items = _table(
     Column("escalated", Integer, nullable=False, server_default="0"),  # 1 = only an adjudicator may judge it
     Column("missed_us", BigInteger),  # when it was found not judged within `review.within`
     Index("ix_review_open", "endpoint", "state", "priority"),
-    _waiting("ix_review_turn", "endpoint", "pending", _priority.desc(), "number"),
     _waiting("ix_review_deadline", "endpoint", "pending", "deadline_us", "number"),
     _waiting("ix_review_age", "endpoint", "created_us", "number"),
     _waiting("ix_review_place", "endpoint", "escalated", "pending", _priority.desc(), "number"),

@@ -97,3 +97,20 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("segment", sa.String(), server_default="", nullable=False))
         batch_op.add_column(sa.Column("escalated", sa.Integer(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("missed_us", sa.BigInteger(), nullable=True))
+        batch_op.drop_index(
+            batch_op.f("ix_review_turn"), sqlite_where=sa.text("state IN ('open', 'judged', 'conflict')")
+        )
+        batch_op.create_index(
+            "ix_review_oldest",
+            ["endpoint", "escalated", "created_us", "number"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('open', 'judged', 'conflict') AND priority > -500000000"),
+            postgresql_where=sa.text("state IN ('open', 'judged', 'conflict') AND priority > -500000000"),
+        )
+        batch_op.create_index(
+            "ix_review_place",
+            ["endpoint", "escalated", "pending", sa.literal_column("priority DESC"), "number"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('open', 'judged', 'conflict')"),
+            postgresql_where=sa.text("state IN ('open', 'judged', 'conflict')"),
+        )
