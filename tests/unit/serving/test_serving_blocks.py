@@ -206,6 +206,26 @@ def test_blocks_and_single_requests_share_a_version_and_stay_apart(tmp_path: Pat
     world.close()
 
 
+def test_small_blocks_of_one_turn_run_and_are_logged_together(tmp_path: Path) -> None:
+    """Clients that send a row each share batches, as those of plain requests do."""
+    world = world_of(tmp_path / "w")
+    world.publish(ROUTES["full"])
+
+    async def work() -> list[Answer]:
+        core = await world.ready(world.core())
+        blocks = await asyncio.gather(*(core.predict_rows("", "e", VALUES[k : k + 1]) for k in range(6)))
+        whole = answers_of(core, await core.predict_rows("", "e", VALUES))
+        apart = [answer for block in blocks for answer in answers_of(core, block)]
+        assert [plain(a) for a in apart] == [plain(a) for a in whole]
+        return apart
+
+    apart = asyncio.run(work())
+    rows = world.rows()
+    assert [a.id[16:28] for a in apart] == [f"{r['seq']:012x}" for r in rows[:6]]
+    assert len({r["frame"] for r in rows[:6]}) < 6, "a new version is tried with small batches first"
+    world.close()
+
+
 def test_a_fault_of_ours_leaves_nobody_waiting(tmp_path: Path) -> None:
     world = world_of(tmp_path / "w")
     world.publish(ROUTES["full"])
