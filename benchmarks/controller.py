@@ -131,6 +131,7 @@ def control(folder: Path, fd: int, seconds: float, warmup: float, profile: str |
 
     threading.Thread(target=measure, daemon=True).start()
     sock = socket.socket(fileno=fd)
+    controller.start()
     asyncio.run(process.serve(controller, services, sock, open_loopback=True, parent=None))
     if profile:
         profiler.dump_stats(profile)

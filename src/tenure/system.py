@@ -22,18 +22,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tenure.clock import Clock, SystemClock
-from tenure.data.tokens import TokenFile
 from tenure.deploy.serving.control_page import ControlPage
-from tenure.deploy.serving.predict.core import LOOPBACK, Core, guard
-from tenure.deploy.serving.predict.journal import Journal
-from tenure.deploy.serving.predict.runner import Fleet
 from tenure.deploy.serving.processes import supervisor
 from tenure.deploy.serving.processes.supervisor import Limits, Role, Supervisor
-from tenure.errors import AccessError, ModelError, ProjectError, StoreError
-from tenure.model.apart import Own, limit_of
-from tenure.model.bundle import find_bundle, load, open_bundle, smoke_test
-from tenure.model.manifest import Manifest
-from tenure.model.pipeline import Pipeline
+from tenure.errors import AccessError, ProjectError, StoreError
+from tenure.scope.hosts import LOOPBACK
 from tenure.scope.project import Project
 from tenure.settings import Settings
 
@@ -187,84 +180,6 @@ def health(page: ControlPage, clock: Clock) -> dict[str, Any]:
     return {"ready": ready, "workers": workers, "routing": page.routing, "controller_age_s": round(age, 3)}
 
 
-# The data plane
-
-
-def core(
-    launch: Launch, folder: Path, worker: int, *, page: ControlPage, clock: Clock, settings: Settings, name: str
-) -> Core:
-    """Build the core of one worker."""
-    project = launch.project
-    durability = "power" if any(s.log.durability == "power" for s in project.endpoints.values()) else "process"
-    journal = Journal(folder, name, settings=settings, clock=clock, durability=durability)
-    slot = page.slot(worker)
-    slot.begin(run=journal.run, pid=os.getpid())
-    inline = {spec.stage for e in project.endpoints.values() for spec in e.pipeline if spec.placement == "inline"}
-
-    def load_version(version: str) -> Pipeline:
-        bundle = open_bundle(find_bundle(folder, version))
-        _same_pixels(project, version, bundle.manifest)
-        pipeline = load(bundle, trusted=project.trust, clock=clock, apart=_apart(project, bundle.manifest))
-        smoke_test(pipeline, bundle)
-        pipeline.budgets = _budgets(project, bundle.manifest)
-        return pipeline
-
-    def is_inline(version: str) -> bool:
-        manifest = open_bundle(find_bundle(folder, version), verify=False).manifest
-        return all(stage.name in inline or stage.placement == "inline" for stage in manifest.stages)
-
-    tokens = TokenFile(folder / "tokens.json", clock)
-    return Core(
-        project, folder, clock=clock, settings=settings, page=page, slot=slot,
-        fleet=Fleet(load_version, clock=clock, inline=is_inline), journal=journal, secret=secret(folder),
-        may=guard(tokens.check, open_loopback=launch.open_loopback), archive=_archive(folder),
-    )  # fmt: skip
-
-
-def _budgets(project: Project, manifest: Manifest) -> dict[str, float]:
-    """Return the stages' budgets of the endpoint that a version belongs to, where an overrun has consequences."""
-    spec = project.endpoints.get(manifest.endpoint)
-    if spec is None or spec.serve.on_overrun == "wait":
-        return {}
-    return {stage.stage: stage.budget for stage in spec.pipeline if stage.budget is not None}
-
-
-def _apart(project: Project, manifest: Manifest) -> dict[str, Own]:
-    """Return the stages of a version that get processes of their own."""
-    specs = [spec for e in project.endpoints.values() for spec in e.pipeline if spec.placement == "process"]
-    asked = {spec.stage: Own(limit_of(spec.budget), spec.processes) for spec in specs}
-    named = [ref.name for ref in manifest.stages if ref.placement == "process" or ref.name in asked]
-    return {name: asked.get(name, Own()) for name in named}
-
-
-def _same_pixels(project: Project, version: str, manifest: Manifest) -> None:
-    """Refuse a version whose photos the project would decode in another way than those that it was made for."""
-    from tenure.data.schema import InputSchema, pixel_breaks
-
-    spec = project.endpoints.get(manifest.endpoint)
-    faults = pixel_breaks(manifest.input, InputSchema.of(spec)) if spec is not None else ()
-    if faults:
-        raise ModelError(
-            f"version {version}: {faults[0]}; put the old value back, or register the version anew",
-            code="incompatible_schema", at=f"{manifest.endpoint}.decode.min_side",
-        )  # fmt: skip
-
-
-def _archive(folder: Path) -> Callable[[int, int], dict[str, Any] | None]:
-    """Return a finder of sealed requests; the query engine is loaded at its first use, which is rare."""
-    opened: list[Any] = []
-
-    def find(run: int, seq: int) -> dict[str, Any] | None:
-        if not opened:
-            from tenure.data.view import Log
-
-            opened.append(Log(folder))
-        found: dict[str, Any] | None = opened[0].find(run, seq)
-        return found
-
-    return find
-
-
 # A server
 
 
@@ -394,21 +309,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _worker(told: argparse.Namespace, launch: Launch, sock: socket.socket) -> None:
+    from tenure import dataplane
     from tenure.deploy.serving.processes import worker
 
     clock, settings = SystemClock(), Settings()
     page = ControlPage(told.folder / "control.page")
 
     async def serve() -> None:
-        made = core(
-            launch,
-            told.folder,
-            told.index,
-            page=page,
-            clock=clock,
-            settings=settings,
-            name=f"worker-{told.index}",
-        )
+        made = dataplane.core(
+            launch.project, told.folder, told.index, page=page, clock=clock, settings=settings,
+            name=f"worker-{told.index}", open_loopback=launch.open_loopback,
+        )  # fmt: skip
         await worker.serve(
             made, sock, page=page, slot=page.slot(told.index), clock=clock, settings=settings,
             server=launch.project.server, parent=told.parent,
@@ -419,12 +330,13 @@ def _worker(told: argparse.Namespace, launch: Launch, sock: socket.socket) -> No
 
 
 def _controller(told: argparse.Namespace, launch: Launch, sock: socket.socket) -> None:
-    from tenure.console import process
-    from tenure.deploy.serving.processes import worker
-
     controller, services = control(
         launch.project, told.folder, clock=SystemClock(), settings=Settings(), data_url=launch.data_url
     )
+    controller.start()
+    # the workers can answer now; what the console needs takes 0.2 s to load
+    from tenure.console import process
+    from tenure.deploy.serving.processes import worker
 
     async def serve() -> None:
         await process.serve(controller, services, sock, open_loopback=launch.open_loopback, parent=told.parent)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
-from tenure import system
+from tenure import dataplane, system
 from tenure.api import adhoc
 from tenure.clock import SystemClock
 from tenure.deploy.serving.control_page import ControlPage, Slot
@@ -119,10 +119,10 @@ class Mounted:
     @contextlib.asynccontextmanager
     async def _worker(self, page: ControlPage) -> AsyncIterator[None]:
         clock = SystemClock()
-        launch = system.Launch(self.project, self._open)
-        core = system.core(
-            launch, self.folder, 0, page=page, clock=clock, settings=self._settings, name="worker-0"
-        )
+        core = dataplane.core(
+            self.project, self.folder, 0, page=page, clock=clock, settings=self._settings, name="worker-0",
+            open_loopback=self._open,
+        )  # fmt: skip
         slot = page.slot(0)
         ready = asyncio.Event()
         polling = asyncio.create_task(self._poll(core, slot, ready))

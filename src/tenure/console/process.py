@@ -17,14 +17,13 @@ from tenure.deploy.serving.processes.worker import QuietServer, config
 async def serve(
     controller: Controller, services: Services, sock: socket.socket, *, open_loopback: bool, parent: int | None
 ) -> None:
-    """Run until SIGTERM, SIGINT or the end of the parent."""
+    """Run a controller that has started until SIGTERM, SIGINT or the end of the parent."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stop.set)
     if parent is not None:
         loop.add_reader(parent, lambda: _at_end(parent, stop))
-    await loop.run_in_executor(None, controller.start)
     thread = threading.Thread(target=controller.run, name="controller")
     thread.start()
     app = management_app(services, open_loopback=open_loopback)

@@ -96,11 +96,12 @@ class Controller:
     # Life
 
     def start(self) -> None:
-        """Take up where the last controller ended, and publish the first table."""
+        """Take up where the last controller ended, and publish the first table; from then on a hang is noticed."""
         self.archive.recover()
         self._retrainer.recover()
         self._principals.export(self._folder / "tokens.json")
         self.tick()
+        self._page.beat()
 
     def run(self) -> None:
         """Tick until `stop`; a failed tick is rolled back, logged and tried again."""

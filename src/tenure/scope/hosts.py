@@ -12,6 +12,7 @@ import msgspec
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
 _ENTRY = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/]+)(?::(\d{1,5}))?")
 

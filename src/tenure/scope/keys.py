@@ -23,7 +23,7 @@ SHOWN = "shown"
 _SCOPE, _SERVING, _ROUTER = "scope.rules", "deploy.serving", "deploy.router"
 _AUTOMATION, _REVIEW, _ROLLOUT = "deploy.automation", "deploy.review", "deploy.rollout"
 _LOSS = "deploy.loss"
-_MONITOR, _RETRAIN, _SYSTEM, _LOG = "monitor", "maintain", "system", "data"
+_MONITOR, _RETRAIN, _SYSTEM, _WORKER, _LOG = "monitor", "maintain", "system", "dataplane", "data"
 _CONTROLLER = "controller"
 
 MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
@@ -97,10 +97,10 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "otherwise": Meaning("What is answered where no case holds; without cases it is a constant.", "model"),
         "placement": Meaning(
             "Run in the event loop (below a millisecond), in a thread, or in a process of its own per worker.",
-            _SYSTEM,
+            _WORKER,
         ),
         "processes": Meaning(
-            "With `placement: process`: how many each worker has; they share every batch.", _SYSTEM
+            "With `placement: process`: how many each worker has; they share every batch.", _WORKER
         ),
         "budget": Meaning("Time that the step may take.", SHOWN),
     },
@@ -131,7 +131,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Meaning]] = {
         "retention": Meaning("Age at which kept inputs are deleted.", _CONTROLLER),
     },
     p.LogSpec: {
-        "durability": Meaning("Survive a killed process, or a power cut too (slower).", _SYSTEM),
+        "durability": Meaning("Survive a killed process, or a power cut too (slower).", _WORKER),
         "payloads": Meaning("Which inputs are kept, how much and how long.", _SERVING),
         "on_full": Meaning(
             "Refuse with 503, or answer without a record, when the log cannot be written.", _SERVING

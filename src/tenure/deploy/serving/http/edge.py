@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from tenure.deploy.serving.control_page import Slot
 from tenure.deploy.serving.http.wire import error_response, fault_body
-from tenure.deploy.serving.predict.core import FOREIGN, LOOPBACK, too_large
+from tenure.deploy.serving.predict.core import FOREIGN, too_large
 from tenure.errors import CaseError, TenureError
+from tenure.scope.hosts import LOOPBACK
 
 _LONGEST = 1e9  # seconds or milliseconds that a caller may name
 Handler = Callable[[Request], Awaitable[Response]]

@@ -39,6 +39,7 @@ from tenure.errors import (
     TenureError,
 )
 from tenure.model.columns import Rows
+from tenure.scope.hosts import LOOPBACK
 from tenure.scope.project import Project
 from tenure.seeds import hash64
 from tenure.settings import Settings
@@ -424,7 +425,6 @@ async def _settled(job: Work | Block, begin: Callable[[], None]) -> None:
         raise job.error
 
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FOREIGN = "\0"
 """Stands for the token of a caller without one whose request may come from a page of another site."""
 
