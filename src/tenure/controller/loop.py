@@ -96,7 +96,7 @@ class Controller:
     # Life
 
     def start(self) -> None:
-        """Take up where the last controller ended, and publish the first table; from then on a hang is noticed."""
+        """Take up where the last controller ended and publish the first table; a hang is noticed from then on."""
         self.archive.recover()
         self._retrainer.recover()
         self._principals.export(self._folder / "tokens.json")
