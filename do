@@ -5,7 +5,7 @@ usage: ./do COMMAND [ARGUMENT...]
 
   demo [ARG...]          set up, then run `tenure demo inspection ARG...`; try --once
   test [--slow] [--foreign] [--no-system] [PYTEST ARG...]
-                         set up, check, and run the tests; --slow adds the long simulations,
+                         set up, check, and run the tests; --slow adds the long simulations and random examples,
                          --foreign adds clients with large environments of their own, and fails where one
                          cannot be made; --no-system goes on without Chromium and PostgreSQL (their tests are
                          skipped)
@@ -76,7 +76,7 @@ def pytest_arguments(given: list[str], *, slow: bool, foreign: bool = False) -> 
     chosen = ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
     left_out = [f"not {name}" for name, wanted in (("slow", slow), ("foreign", foreign)) if not wanted]
     chosen += ["-m", " and ".join(left_out)] if left_out else []
-    chosen += ["--timeout", "3600"] if slow else []
+    chosen += ["--timeout", "3600", "--hypothesis-profile", "random"] if slow else []
     if not any((ROOT / each.partition("::")[0]).exists() for each in given):
         folders = [f"tests/{name}" for name in SLOWEST_FIRST if any((ROOT / "tests" / name).rglob("test_*.py"))]
         chosen += [*folders, "--doctest-modules", "src/tenure", "--ignore-glob", "*/migrations/*"]
