@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +97,7 @@ class Log:
         self._schemas = SchemaStore(folder / "schemas")
         self._index = SpoolIndex(folder, self._schemas)
         self._rows = SealedRows()
+        self._listed: dict[Kind, list[Path]] = {}  # sealed files, as they were when a row was looked for last
         self._live: dict[str, _LiveSegment] = {}  # of records; payloads are not kept in memory
         self._config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
@@ -152,10 +153,12 @@ class Log:
     def payload(self, run: int, seq: int) -> tuple[str, bytes] | None:
         """Return (media type, bytes) of a request's input, or None where it was not kept."""
         with self._lock:
-            found = self._index.payload(run, seq)
-            if found is not None:
-                return found
-            row = self._sealed(Kind.PAYLOAD, run, seq)
+            row = self._among(self._listed.get(Kind.PAYLOAD, ()), run, seq)
+            if row is None:
+                found = self._index.payload(run, seq)
+                if found is not None:
+                    return found
+                row = self._sealed(Kind.PAYLOAD, run, seq)
         return None if row is None else (row["media_type"] or "", row["data"] or b"")
 
     def close(self) -> None:
@@ -174,15 +177,27 @@ class Log:
         return any("/".join(p.parent.parts[-2:]) >= hour for p in seal.sealed_files(self._folder, kind))
 
     def _sealed(self, kind: Kind, run: int, seq: int) -> dict[str, Any] | None:
-        """Look one row up in sealed files: by the run in the name, or by the row groups of a merged file."""
+        """Look one row up in sealed files: in those that were listed last, then in those that are there now."""
+        known = self._listed.get(kind, [])
+        found = self._among(known, run, seq)
+        while found is None:
+            files = seal.sealed_files(self._folder, kind)
+            if files == known:
+                return None
+            known = self._listed[kind] = files
+            found = self._among(files, run, seq)
+        return found
+
+    def _among(self, files: Sequence[Path], run: int, seq: int) -> dict[str, Any] | None:
+        """Look one row up in some files: by the run in the name, or by the row groups of a merged file."""
         marker = f"-{run:016x}-"
-        for path in seal.sealed_files(self._folder, kind):
+        for path in files:
             if marker not in path.name and not path.name.startswith("hour-"):
                 continue
             try:
                 row = self._rows.find(path, run, seq)
             except FileNotFoundError:  # merged since it was listed
-                return self._sealed(kind, run, seq)
+                continue
             if row is not None:
                 return parquet.plain_row(row, self._schemas.get)
         return None

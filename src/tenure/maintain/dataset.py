@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -162,6 +164,8 @@ def _gather(
 ) -> tuple[list[Row], list[Missing]]:
     rows: list[Row] = []
     missing: list[Missing] = []
+    if any(judged.item["record"] is None for judged in items):
+        (work / MEDIA).mkdir()
     for number, judged in enumerate(items, 1):
         found = _row(judged, work, payload)
         progress(number)
@@ -222,7 +226,7 @@ def _masked(row: Row, mask: Mask) -> Row:
 def _media(work: Path, media_type: str, data: bytes) -> str:
     essence = media_type.partition(";")[0].strip().lower()
     name = f"{MEDIA}/{hashlib.sha256(data).hexdigest()[:32]}.{_EXTENSIONS.get(essence, 'bin')}"
-    if not (work / name).exists():
+    with contextlib.suppress(FileExistsError):
         _write(work / name, data)
     return name
 
@@ -271,10 +275,13 @@ def _counts(found: Counter[str]) -> dict[str, int]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file that nobody shall change. Not fsynced: a torn one does not fit its hash and is made again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    path.chmod(0o444)
+    """Write a new file that nobody shall change. Not fsynced: a torn one does not fit its hash and is made again.
+
+    In few calls of the system, because a busy controller's other threads hold the interpreter after each.
+    """
+    made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    with os.fdopen(made, "wb") as file:
+        file.write(data)
 
 
 def _settle(work: Path, target: Path) -> Snapshot:
