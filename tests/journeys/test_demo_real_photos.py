@@ -6,7 +6,7 @@ import pytest
 
 from tenure.demo.inspection import command
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

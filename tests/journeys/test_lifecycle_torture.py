@@ -318,7 +318,7 @@ def torture(root: Path, *, blows: int, seed: int) -> None:
 
 
 def test_nothing_answered_is_lost_whatever_happens(tmp_path: Path) -> None:
-    torture(tmp_path, blows=32, seed=20_261_125)
+    torture(tmp_path, blows=24, seed=20_261_125)
 
 
 @pytest.mark.slow
