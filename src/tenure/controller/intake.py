@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.engine import Connection
 
+from tenure.data import columnar
 from tenure.data.frames import Frame
 from tenure.data.records import Flag, Kind, Status, encode_id
 from tenure.deploy.automation.certificates import count_decisions
@@ -104,9 +105,8 @@ class Intake:
         items: list[NewItem] = []
         answers: list[ItemPrediction] = []
         for row in asked:
-            c, i = row.columns, row.at
-            var = row.var()
-            item = self._item(conn, row, var)
+            c, i, var = row.columns, row.at, row.var
+            item = self._item(conn, row)
             items.append(item)
             if c["status"][i] == Status.OK and item.version is not None:
                 automated = int(c["route"][i]) == Route.AUTO
@@ -115,8 +115,8 @@ class Intake:
                 )
         return items, answers
 
-    def _item(self, conn: Connection, row: _Asked, var: Mapping[str, Any]) -> NewItem:
-        frame, c, i = row.frame, row.columns, row.at
+    def _item(self, conn: Connection, row: _Asked) -> NewItem:
+        frame, c, i, var = row.frame, row.columns, row.at, row.var
         endpoint = frame.schema.endpoint
         flags, level = int(c["flags"][i]), Level(int(c["level"][i]))
         pending = int(c["route"][i]) == Route.PENDING
@@ -184,16 +184,16 @@ def _asks(c: Columns) -> npt.NDArray[np.bool_]:
 
 
 class _Asked(NamedTuple):
-    """A row that a person gets: row `i` of its frame, which is row `at` of the columns of frames together."""
+    """A row that a person gets: row `i` of its frame, and row `at` of the columns of such rows.
+
+    `var` is what `Frame.var` would return.
+    """
 
     frame: Frame
     i: int
     columns: Columns
     at: int
-
-    def var(self) -> dict[str, Any]:
-        """Return what `Frame.var` does; the columns of the frame are not read apart for it."""
-        return self.frame.var(self.i, (self.columns, self.at))
+    var: dict[str, Any]
 
 
 def _asked(frames: Sequence[Frame], groups: Sequence[tuple[list[Frame], Rows]]) -> list[_Asked]:
@@ -206,8 +206,11 @@ def _asked(frames: Sequence[Frame], groups: Sequence[tuple[list[Frame], Rows]]) 
             continue
         starts = np.cumsum([0, *(frame.rows for frame in group)])
         numbers = np.searchsorted(starts, asks, side="right") - 1
-        for at, number in zip(asks.tolist(), numbers.tolist(), strict=True):
-            found.append(_Asked(group[number], at - int(starts[number]), rows.columns, at))
+        columns = {name: column[asks] for name, column in rows.columns.items()}
+        said = columnar.said_many(group[0].schema, columns)
+        for at, (number, i) in enumerate(zip(numbers.tolist(), (asks - starts[numbers]).tolist(), strict=True)):
+            frame = group[number]
+            found.append(_Asked(frame, i, columns, at, said[at] | frame.apart(i)))
     return sorted(found, key=lambda row: (place[id(row.frame)], row.i))
 
 

@@ -22,30 +22,14 @@ REASONS = {int(Level.FULL): "level full"}
 
 def said(schema: Schema, columns: Mapping[str, Array], i: int) -> dict[str, Any]:
     """Return what row i says in columns, under the keys that the variable part would use."""
-    out: dict[str, Any] = {}
-    if columns["status"][i] == Status.REFUSED:
-        return out
-    if schema.labels:
-        best = int(columns["label"][i])
-        if best < len(schema.labels):
-            out["value"] = schema.labels[best]
-        chances = {name: float(columns[f"p:{name}"][i]) for name in schema.labels}
-        known = {name: p for name, p in chances.items() if p == p}
-        if known:
-            out["probabilities"] = known
-    if schema.fields:
-        own = "f:" if f"f:{schema.fields[0][0]}" in columns else "x:field:"  # they have all of them, or none
-        out["record"] = {name: _typed(columns[own + name][i], kind) for name, kind in schema.fields}
-    if "route" in columns and columns["route"][i] == Route.AUTO:
-        reason = REASONS.get(int(columns["level"][i]))
-        if reason is not None:
-            out["reason"] = reason
-    return out
+    return said_many(schema, {name: column[i : i + 1] for name, column in columns.items()})[0]
 
 
 def said_many(schema: Schema, columns: Mapping[str, Array]) -> list[dict[str, Any]]:
     """Return `said` of every row, at the price of a few calls for all of them."""
-    out: list[dict[str, Any]] = [{} for _ in range(len(columns["status"]))]
+    out: list[dict[str, Any]] = [{} for _ in range(len(columns["seq"]))]
+    if not schema.labels and not schema.fields:
+        return out
     if schema.labels:
         _add_answers(schema.labels, columns, out)
     if schema.fields:

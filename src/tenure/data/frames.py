@@ -303,26 +303,21 @@ class Frame:
             raise StoreError("the frame does not fit its schema", code="frame_invalid", at=str(self.offset))
         return self._buffer[start + first : start + last]
 
-    def var(self, i: int, held: tuple[Mapping[str, Array], int] | None = None) -> dict[str, Any]:
-        """Return the decoded variable part of row i, with what the schema keeps in columns instead.
-
-        `held` says where else the row's columns are: (columns, row in them), such as those of `stack`.
-        """
+    def apart(self, i: int) -> dict[str, Any]:
+        """Return the decoded variable part of row i alone."""
         blob = self.raw(i)
-        said = _decode(blob) if blob else {}
-        schema = self.schema
+        return _decode(blob) if blob else {}
+
+    def var(self, i: int) -> dict[str, Any]:
+        """Return the decoded variable part of row i, with what the schema keeps in columns instead."""
+        said, schema = self.apart(i), self.schema
         if schema.labels or schema.fields:
-            columns, at = (self.columns(), i) if held is None else held
-            return columnar.said(schema, columns, at) | said
+            return columnar.said(schema, self.columns(), i) | said
         return said
 
     def vars(self) -> list[dict[str, Any]]:
         """Return `var` of every row."""
-        schema = self.schema
-        if schema.labels or schema.fields:
-            said = columnar.said_many(schema, self.columns())
-        else:
-            said = [{} for _ in range(self.rows)]
+        said = columnar.said_many(self.schema, self.columns())
         for i, blob in self.blobs():
             said[i] |= _decode(blob)
         return said

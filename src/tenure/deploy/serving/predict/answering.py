@@ -338,9 +338,9 @@ class Answering:
         blocks, self._blocks = self._blocks, []
         rest: list[Work] = []
         for block in blocks:
-            lane = None if block.gone else self._lanes.of_block(block)
             few = len(blocks) > 1 and len(block) <= _FEW
-            if few or lane is None or lane.version is None or not self._fleet.has(lane.version):
+            lane = None if few or block.gone else self._lanes.of_block(block)
+            if lane is None or lane.version is None or not self._fleet.has(lane.version):
                 rest += self._apart(block)
                 continue
             block.lane = lane
